@@ -1,0 +1,39 @@
+"""The NumPy reference: what a graph computes, tensor by tensor, equal to the LCE interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+
+from onebit.core.graph import Array, Graph
+from onebit.core.ops.base import View
+
+#: samples evaluated together; bounds the memory of the extracted windows
+CHUNK = 32
+
+
+def evaluate(graph: Graph, x: Array, tensors: Collection[str] | None = None) -> dict[str, Array]:
+    """Values of the named tensors (default: the outputs) for inputs ``[N, ...]`` in the input's stored dtype.
+
+    Each value has N in front in place of the batch dimension; packed bits come as int32 words.
+    """
+    wanted = list(graph.outputs if tensors is None else tensors)
+    if x.shape[1:] != graph.input.stored_shape[1:] or x.dtype != graph.input.dtype.numpy:
+        raise ValueError(f"the input must be {graph.input.describe()}, got {x.dtype} {list(x.shape)}")
+    parts: dict[str, list[Array]] = {name: [] for name in wanted}
+    for start in range(0, len(x), CHUNK):
+        values = _run(graph, x[start : start + CHUNK])
+        for name in wanted:
+            parts[name].append(values[name])
+    return {name: np.concatenate(chunks) for name, chunks in parts.items()}
+
+
+def _run(graph: Graph, x: Array) -> dict[str, Array]:
+    values: dict[str, Array] = {t.name: t.data for t in graph.tensors.values() if t.data is not None}
+    values[graph.input.name] = x
+    with np.errstate(over="ignore", invalid="ignore"):
+        for node in graph.nodes:
+            args = [None if name is None else values[name] for name in node.inputs]
+            values[node.output] = node.op.evaluate(View.of(graph, node), args)
+    return values

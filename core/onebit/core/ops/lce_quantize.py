@@ -1,0 +1,86 @@
+"""LceQuantize: sign to packed bits. LceDequantize: packed bits to +1/-1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onebit.core import bits
+from onebit.core.fixed_point import round_half_away
+from onebit.core.graph import Array, DType, Quantization
+from onebit.core.ops.base import CustomOp, Options, Shape, View, constraint, register
+
+
+@register
+@dataclass(frozen=True)
+class LceQuantize(CustomOp):
+    """bit = (x < zero point): +0, -0 and NaN become +1 (bit 0). For int8 the comparison is on the integers."""
+
+    name = "LceQuantize"
+    arity = (1, 1)
+
+    @constraint
+    def input_dtype(self, view: View) -> bool:
+        """the input is float32 or int8"""
+        return view.input(0).dtype in (DType.FLOAT32, DType.INT8)
+
+    def infer(self, view: View) -> tuple[Shape, DType]:
+        return view.input(0).shape, DType.BITS
+
+    def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
+        (x,) = args
+        assert x is not None
+        return bits.pack(x < np.asarray(view.input(0).quant.zero_point, x.dtype))
+
+    @classmethod
+    def from_options(cls, options: Options) -> LceQuantize:
+        return cls()
+
+    def to_options(self) -> dict[str, int]:
+        return {}
+
+
+def dequantized_levels(quant: Quantization) -> tuple[int, int]:
+    """The int8 values of +1 and -1: zero point +- round(1 / scale) in float32, half away from zero, saturated."""
+    step = int(round_half_away(np.float32(1.0) / np.float32(quant.scale)))
+    return min(127, quant.zero_point + step), max(-128, quant.zero_point - step)
+
+
+@register
+@dataclass(frozen=True)
+class LceDequantize(CustomOp):
+    """Packed bits to +1/-1 as float32, or to the int8 values that stand for them."""
+
+    name = "LceDequantize"
+    arity = (1, 1)
+
+    @constraint
+    def input_dtype(self, view: View) -> bool:
+        """the input is packed bits"""
+        return view.input(0).dtype is DType.BITS
+
+    @constraint
+    def output_dtype(self, view: View) -> bool:
+        """the output is float32 or int8"""
+        return view.output.dtype in (DType.FLOAT32, DType.INT8)
+
+    def infer(self, view: View) -> tuple[Shape, DType]:
+        return view.input(0).shape, view.output.dtype
+
+    def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
+        (words,) = args
+        assert words is not None
+        negative = bits.unpack(words, view.output.shape[-1])
+        if view.output.dtype is DType.FLOAT32:
+            return np.where(negative, np.float32(-1), np.float32(1))
+        plus, minus = dequantized_levels(view.output.quant)
+        return np.where(negative, minus, plus).astype(np.int8)
+
+    @classmethod
+    def from_options(cls, options: Options) -> LceDequantize:
+        return cls()
+
+    def to_options(self) -> dict[str, int]:
+        return {}

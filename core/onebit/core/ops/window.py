@@ -1,0 +1,105 @@
+"""Sliding windows: padding rules, fused activations, and patch extraction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from onebit.core.graph import Array, Quantization
+
+
+class Padding(IntEnum):
+    """TFLite padding; the value is its code in the flatbuffer."""
+
+    SAME = 0
+    VALID = 1
+
+
+class Activation(IntEnum):
+    """Fused activation; the value is its code in the flatbuffer."""
+
+    NONE = 0
+    RELU = 1
+    RELU_N1_TO_1 = 2
+    RELU6 = 3
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Clamp range in real numbers."""
+        inf = float("inf")
+        return {0: (-inf, inf), 1: (0.0, inf), 2: (-1.0, 1.0), 3: (0.0, 6.0)}[int(self)]
+
+    def apply(self, x: Array) -> Array:
+        """Clamp a float32 array."""
+        low, high = self.bounds
+        return np.clip(x, np.float32(low), np.float32(high)).astype(np.float32)
+
+    def quantized_bounds(self, quant: Quantization) -> tuple[int, int]:
+        """Clamp range of an int8 tensor: zero point + round(bound / scale) in float32, half away from zero."""
+
+        def quantize(bound: float, limit: int) -> int:
+            if not np.isfinite(bound):
+                return limit
+            steps = float(np.float32(bound) / np.float32(quant.scale))
+            return quant.zero_point + int(np.copysign(np.floor(abs(steps) + 0.5), steps))
+
+        low, high = self.bounds
+        return max(-128, quantize(low, -128)), min(127, quantize(high, 127))
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One spatial axis of a window: input extent, kernel, stride, dilation, and what follows by TensorFlow's rule.
+
+    SAME: out = ceil(in / stride), the total padding max((out-1)*stride + effective kernel - in, 0) is split with the
+    smaller half before. VALID: out = floor((in - effective kernel) / stride) + 1.
+    """
+
+    size: int
+    kernel: int
+    stride: int
+    dilation: int
+    padding: Padding
+
+    @property
+    def effective_kernel(self) -> int:
+        """Extent of the dilated kernel."""
+        return (self.kernel - 1) * self.dilation + 1
+
+    @property
+    def out(self) -> int:
+        """Output extent; 0 or less if the kernel does not fit."""
+        if self.padding is Padding.SAME:
+            return -(-self.size // self.stride)
+        return (self.size - self.effective_kernel) // self.stride + 1
+
+    @property
+    def total_padding(self) -> int:
+        """Padding before and after, in pixels."""
+        if self.padding is Padding.VALID:
+            return 0
+        return max((self.out - 1) * self.stride + self.effective_kernel - self.size, 0)
+
+    @property
+    def before(self) -> int:
+        """Padding before, in pixels."""
+        return self.total_padding // 2
+
+
+def patches(x: Array, rows: Axis, cols: Axis, pad: float) -> Array:
+    """Windows of ``[N, H, W, C]`` as a view ``[N, OH, OW, KH, KW, C]``; pixels outside the image are `pad`."""
+    widths = [
+        (0, 0),
+        (rows.before, rows.total_padding - rows.before),
+        (cols.before, cols.total_padding - cols.before),
+        (0, 0),
+    ]
+    padded = np.pad(x, widths, constant_values=pad)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (rows.effective_kernel, cols.effective_kernel), (1, 2))
+    strided = windows[
+        :, : rows.stride * rows.out : rows.stride, : cols.stride * cols.out : cols.stride, :,
+        :: rows.dilation, :: cols.dilation,
+    ]  # fmt: skip
+    return strided.transpose(0, 1, 2, 4, 5, 3)
