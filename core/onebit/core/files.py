@@ -25,7 +25,9 @@ def _make_parent(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise BadInputError(
-            f"{error.filename or path.parent} is a file, not a folder", where=str(path), fix="choose another output path"
+            f"{error.filename or path.parent} is a file, not a folder",
+            where=str(path),
+            fix="choose another output path",
         ) from error
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -54,8 +56,8 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
         # mkstemp makes files private to the user; the result gets the mode an ordinary open() would have given.
-        os.chmod(temporary, 0o666 & ~_current_umask())
-        os.replace(temporary, target)
+        Path(temporary).chmod(0o666 & ~_current_umask())
+        Path(temporary).replace(target)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError):
@@ -77,7 +79,8 @@ def staged_directory(target: Path | str) -> Iterator[Path]:
     BadInputError if `target` is a file, if a staged file meets a folder or the reverse, or if the place cannot be
     written.
     """
-    place = Path(os.path.abspath(target))
+    # Absolute, so that "." and a path without a folder have a parent and a name; links are not followed.
+    place = Path(os.path.abspath(target))  # noqa: PTH100 - Path.resolve would follow links
     if place.exists() and not place.is_dir():
         raise BadInputError("is a file, not a folder", where=str(target), fix="choose another output folder")
     _make_parent(place)
@@ -111,6 +114,6 @@ def _move_into_place(staging: Path, place: Path) -> None:
             if source.is_dir():
                 destination.mkdir(exist_ok=True)
             else:
-                os.replace(source, destination)
+                source.replace(destination)
     except OSError as error:
         raise _unwritable(place, error) from error

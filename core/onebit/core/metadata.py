@@ -44,7 +44,8 @@ class Preprocessing:
             raise BadInputError(f"preprocessing {self} has a value that is not finite", fix="use finite numbers")
         if self.scale == 0.0 or any(value <= 0.0 for value in self.std):
             raise BadInputError(f"preprocessing {self} loses the image", fix="scale must not be 0, std must be > 0")
-        if not self.mean or not self.std or (len(self.mean) != len(self.std) and 1 not in (len(self.mean), len(self.std))):
+        lengths = {len(self.mean), len(self.std)}
+        if 0 in lengths or len(lengths - {1}) > 1:
             raise BadInputError(
                 f"preprocessing has {len(self.mean)} means and {len(self.std)} standard deviations",
                 fix="give one of each, or one per channel",
@@ -118,7 +119,11 @@ class ModelMetadata:
     def to_json_bytes(self) -> bytes:
         """Deterministic UTF-8 JSON: sorted keys, no spaces, shortest exact form of every number."""
         text = json.dumps(
-            {"format": FORMAT, **asdict(self)}, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+            {"format": FORMAT, **asdict(self)},
+            sort_keys=True,
+            separators=(",", ":"),
+            ensure_ascii=False,
+            allow_nan=False,
         )
         return text.encode("utf-8")
 

@@ -1,0 +1,76 @@
+"""Batch norm, pooling and sign behind a binary convolution become integer thresholds on packed bits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from onebit.core.bits import pack, unpack
+from onebit.core.graph import Array, DType, Graph, Node, Tensor
+from onebit.core.ops import Activation, LceBconv2d, LceBMaxPool2d, MaxPool2d
+from onebit.core.passes.enumeration import SignChain, Thresholds, find_sign_chain, solve_threshold
+from onebit.core.passes.pipeline import rewrite_all
+
+
+def fold_sign_into_bconv(graph: Graph) -> Graph:
+    """``LceBconv2d (float32 or int8) - MUL/ADD/MAX_POOL_2D - LceQuantize`` to ``LceBconv2d (bits) [- LceBMaxPool2d]``.
+
+    Applied where enumeration proves it equal on every accumulator value; SAME-zero padding has no bits form in LCE
+    and is left to codegen.
+    """
+    return rewrite_all(graph, _fold_one)
+
+
+def _fold_one(graph: Graph) -> Graph | None:
+    for node in graph.nodes:
+        chain = find_sign_chain(graph, node)
+        if chain is None:
+            continue
+        assert isinstance(chain.bconv.op, LceBconv2d)
+        if chain.bconv.op.window.zero_padded:
+            continue
+        solved = solve_threshold(graph, chain)
+        if isinstance(solved, Thresholds):
+            return _rewrite(graph, chain, solved)
+    return None
+
+
+def _rewrite(graph: Graph, chain: SignChain, solved: Thresholds) -> Graph:
+    assert isinstance(chain.bconv.op, LceBconv2d)
+    # p > floor(t / 2) is 2p > t
+    threshold = constant_tensor(f"{chain.sign.output}/threshold", (solved.doubled // 2).astype(np.int32))
+    filters = flipped_filters(graph, chain, solved.flip)
+    x, bits_name = chain.bconv.inputs[0], sign_before_pool_name(chain)
+    op = replace(chain.bconv.op, activation=Activation.NONE)
+    bconv = Node(op, (x, filters.name, None, None, threshold.name), (bits_name,))
+    shape = graph.tensors[chain.bconv.output].shape
+    bits = Tensor(bits_name, shape, DType.BITS)
+    return graph.rewrite(chain.nodes, [bconv, *pool_nodes(chain)], [bits, filters, threshold])
+
+
+def sign_before_pool_name(chain: SignChain) -> str:
+    """Name of the tensor that the convolution writes: the chain's output, or a new one in front of the pool."""
+    return chain.sign.output if chain.pool is None else f"{chain.sign.output}/before_pool"
+
+
+def pool_nodes(chain: SignChain) -> list[Node]:
+    """The pool of the chain on packed bits, if it has one."""
+    if chain.pool is None:
+        return []
+    assert isinstance(chain.pool.op, MaxPool2d)
+    return [Node(LceBMaxPool2d(chain.pool.op.window), (sign_before_pool_name(chain),), (chain.sign.output,))]
+
+
+def flipped_filters(graph: Graph, chain: SignChain, flip: Array) -> Tensor:
+    """The filter tensor with the channels in `flip` negated; the same tensor where there are none."""
+    filters = graph.tensors[chain.bconv.inputs[1] or ""]
+    if not flip.any():
+        return filters
+    negative = unpack(filters.constant(), filters.shape[3]) ^ flip[:, None, None, None]
+    return replace(filters, name=f"{chain.sign.output}/filter", data=pack(negative))
+
+
+def constant_tensor(name: str, data: Array) -> Tensor:
+    """A constant int32 tensor."""
+    return Tensor(name, data.shape, DType.INT32, None, data)
