@@ -236,9 +236,13 @@ def _load_npz(path: Path) -> Dataset:
     if not path.is_file():
         raise BadInputError("no such file", where=str(path), fix="pass the path of an existing .npz file")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in ("x", "y") if key in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        # Opened here, because np.load leaves a damaged file open.
+        with path.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
+            # A .npy file under this name gives an array: it has no names, hence no x.
+            held = archive.files if isinstance(archive, np.lib.npyio.NpzFile) else []
+            arrays = {key: archive[key] for key in ("x", "y") if key in held}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise BadInputError(
             f"cannot be read as .npz: {error}", where=str(path), fix="write it with numpy.savez"
         ) from error

@@ -1,0 +1,272 @@
+"""From a scheduled program to the text of the model's C files.
+
+Everything is computed here, as strings ready to print; the templates hold no arithmetic and no shape logic. One context
+dataclass per template.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from onebit.codegen.kernel import Arg, Constant, Fields, Input, Literal, Output, Scratch, Struct
+from onebit.codegen.schedule import Buffer, Program, Step, scratch_name
+from onebit.codegen.templates_path import templates_root
+from onebit.core.graph import Array, DType, Tensor
+
+#: C type of a tensor's elements, and of constant arrays by NumPy dtype
+ELEMENT_TYPES = {DType.FLOAT32: "float", DType.INT8: "int8_t", DType.BITS: "uint32_t", DType.INT32: "int32_t"}
+ARRAY_TYPES = {"float32": "float", "int8": "int8_t", "uint32": "uint32_t", "int32": "int32_t"}
+
+
+@dataclass(frozen=True)
+class ArrayText:
+    """A constant array: declaration without initialiser, and lines of values in fixed columns."""
+
+    declaration: str
+    comment: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ParamsText:
+    """A constant struct of a layer function."""
+
+    ctype: str
+    name: str
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LayerText:
+    """One layer function: what it computes, its parameter structs, and the kernel call."""
+
+    function: str
+    comment: str
+    params: tuple[ParamsText, ...]
+    kernel: str
+    arguments: str
+    output: str
+    output_bytes: int
+    index: int
+
+
+@dataclass(frozen=True)
+class ModelContext:
+    """Context of every model template."""
+
+    name: str
+    guard: str
+    banner: tuple[str, ...]
+    headers: tuple[str, ...]
+    input_type: str
+    output_type: str
+    input_comment: str
+    output_comment: str
+    macros: tuple[tuple[str, str], ...]
+    arena_words: int
+    arena_bytes: int
+    layers: tuple[LayerText, ...]
+    arrays: tuple[ArrayText, ...]
+    preprocess: tuple[ArrayText, ...]
+    channels_macro: str
+    selftest: tuple[ArrayText, ...]
+    tolerance: str
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """One input and the output that the NumPy semantics give for it."""
+
+    x: Array
+    y: Array
+
+
+def model_context(program: Program, name: str, banner: Sequence[str], selftest: SelfTest) -> ModelContext:
+    """The context for rendering `program` as the C module `name`."""
+    source, upper = program.source, name.upper()
+    metadata = source.metadata
+    preprocess: tuple[ArrayText, ...] = ()
+    if metadata is not None and source.input.dtype is not DType.BITS:
+        preprocess = (_preprocess_table(program, name),)
+    return ModelContext(
+        name=name,
+        guard=f"{upper}_H",
+        banner=tuple(banner),
+        headers=tuple(sorted({step.kernel.header for step in program.steps})),
+        input_type=ELEMENT_TYPES[source.input.dtype],
+        output_type=ELEMENT_TYPES[source.output.dtype],
+        input_comment=_interface_comment(source.input),
+        output_comment=_interface_comment(source.output),
+        macros=_macros(program, upper),
+        arena_words=max(1, program.arena_bytes // 4),
+        arena_bytes=program.arena_bytes,
+        layers=tuple(_layer(program, step, name) for step in program.steps),
+        arrays=tuple(_constant(step, c, name) for step in program.steps for c in step.constants),
+        preprocess=preprocess,
+        channels_macro=f"{upper}_INPUT_CHANNELS",
+        selftest=(
+            array_text(f"static const {name}_input_t selftest_input[{upper}_INPUT_SIZE]", selftest.x.reshape(-1), ""),
+            array_text(f"static const {name}_output_t selftest_output[{upper}_OUTPUT_SIZE]", selftest.y.reshape(-1), ""),
+        ),
+        tolerance=_tolerance(source.output, selftest),
+    )
+
+
+def render(template: str, context: ModelContext) -> str:
+    """Render ``model/<template>``; an undefined name in a template is an error."""
+    loader = jinja2.FileSystemLoader(templates_root() / "model")
+    environment = jinja2.Environment(
+        loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    return environment.get_template(template).render(model=context)
+
+
+def _interface_comment(tensor: Tensor) -> str:
+    text = f"{tensor.dtype.value} {list(tensor.shape)}"
+    if tensor.dtype is DType.INT8:
+        text += f", real = {tensor.quant.scale!r} * (q - {tensor.quant.zero_point})"
+    if tensor.dtype is DType.BITS:
+        text += ", packed signs"
+    return text
+
+
+def _macros(program: Program, upper: str) -> tuple[tuple[str, str], ...]:
+    x, y = program.source.input, program.source.output
+    macros = [
+        ("INPUT_SIZE", str(x.nbytes // x.dtype.numpy.itemsize)),
+        ("OUTPUT_SIZE", str(y.nbytes // y.dtype.numpy.itemsize)),
+        ("ARENA_BYTES", str(program.arena_bytes)),
+        ("WEIGHT_BYTES", str(program.weight_bytes)),
+    ]
+    if len(x.shape) == 4:
+        for axis, size in zip(("HEIGHT", "WIDTH"), x.shape[1:3], strict=True):
+            macros.append((f"INPUT_{axis}", str(size)))
+    macros.append(("INPUT_CHANNELS", str(x.shape[-1])))
+    for label, tensor in (("INPUT", x), ("OUTPUT", y)):
+        if tensor.dtype is DType.INT8:
+            macros.append((f"{label}_SCALE", float_literal(tensor.quant.scale)))
+            macros.append((f"{label}_ZERO_POINT", f"({tensor.quant.zero_point})"))
+    return tuple((f"{upper}_{key}", value) for key, value in macros)
+
+
+def _layer(program: Program, step: Step, name: str) -> LayerText:
+    params: list[ParamsText] = []
+    arguments: list[str] = []
+    for arg in step.call.args:
+        if isinstance(arg, Struct):
+            params.append(ParamsText(arg.ctype, f"params_{len(params)}", _struct_fields(arg.fields)))
+            arguments.append(f"&{params[-1].name}")
+        else:
+            arguments.append(_argument(program, step, arg, name))
+    return LayerText(
+        function=f"{name}_layer_{step.index:02d}",
+        comment=f"{step.node.op.name}: {step.output.tensor.describe()} {step.output.layout.value}",
+        params=tuple(params),
+        kernel=step.call.function,
+        arguments=", ".join(arguments),
+        output=_pointer(program, step.output, const=True),
+        output_bytes=step.output.nbytes,
+        index=step.index,
+    )
+
+
+def _argument(program: Program, step: Step, arg: Arg, name: str) -> str:
+    if isinstance(arg, Input):
+        return _pointer(program, step.inputs[arg.index], const=True)
+    if isinstance(arg, Output):
+        return _pointer(program, step.output, const=False)
+    if isinstance(arg, Constant):
+        return constant_name(step, arg, name)
+    if isinstance(arg, Scratch):
+        return f"({arg.ctype} *)(void *)(arena + {program.plan.offsets[scratch_name(step)] // 4})"
+    assert isinstance(arg, Literal)
+    return float_literal(arg.value) if isinstance(arg.value, float) else int_literal(arg.value)
+
+
+def _pointer(program: Program, buffer: Buffer, *, const: bool) -> str:
+    if buffer.name in ("input", "output"):
+        return buffer.name
+    qualifier = "const " if const else ""
+    pointer = f"arena + {program.plan.offsets[buffer.name] // 4}"
+    return f"({qualifier}{ELEMENT_TYPES[buffer.tensor.dtype]} *)({qualifier}void *)({pointer})"
+
+
+def constant_name(step: Step, constant: Constant, name: str) -> str:
+    """C name of a step's constant array."""
+    return f"{name}_{step.index:02d}_{constant.role}"
+
+
+def _constant(step: Step, constant: Constant, name: str) -> ArrayText:
+    ctype = ARRAY_TYPES[constant.data.dtype.name]
+    declaration = f"static const {ctype} {constant_name(step, constant, name)}[{constant.data.size}]"
+    comment = f"{step.node.op.name} {step.output.tensor.name}: {constant.comment or list(constant.data.shape)}"
+    return array_text(declaration, constant.data.reshape(-1), comment)
+
+
+def _preprocess_table(program: Program, name: str) -> ArrayText:
+    metadata, tensor = program.source.metadata, program.source.input
+    assert metadata is not None
+    channels = tensor.shape[-1] if metadata.layout == "NHWC" else 1
+    if tensor.dtype is DType.INT8:
+        table: Array = metadata.preprocessing.quantized_table(channels, tensor.quant.scale, tensor.quant.zero_point)
+    else:
+        table = metadata.preprocessing.real_table(channels)
+    declaration = f"static const {name}_input_t pixel_table[{table.size}]"
+    return array_text(declaration, table.reshape(-1), f"{channels} channels x 256 pixel values")
+
+
+def _tolerance(output: Tensor, selftest: SelfTest) -> str:
+    """0 for integer outputs; a float output may differ by 1e-5 of its range (docs/architecture.md, exactness)."""
+    if output.dtype is not DType.FLOAT32:
+        return "0"
+    return float_literal(float(1e-5 * max(1.0, float(np.ptp(selftest.y)))))
+
+
+def _struct_fields(fields: Fields) -> tuple[str, ...]:
+    lines = []
+    for key, value in fields.items():
+        if isinstance(value, int):
+            lines.append(f".{key} = {int_literal(value)}")
+        else:
+            lines.append(f".{key} = {{{', '.join(_struct_fields(value))}}}")
+    return tuple(lines)
+
+
+def int_literal(value: int) -> str:
+    """An int32 constant; the most negative one has no literal of its own."""
+    return "INT32_MIN" if value == -(2**31) else str(value)
+
+
+def float_literal(value: float) -> str:
+    """An exact float32 constant in hexadecimal."""
+    value = float(np.float32(value))
+    if math.isinf(value):
+        return "OB_INFINITY" if value > 0 else "-OB_INFINITY"
+    mantissa, exponent = value.hex().split("p")
+    if "." in mantissa:
+        mantissa = mantissa.rstrip("0").rstrip(".")
+    return f"{mantissa}p{exponent}f"
+
+
+_COLUMNS = {"float32": 6, "int8": 20, "uint32": 8, "int32": 10}
+
+
+def array_text(declaration: str, data: Array, comment: str) -> ArrayText:
+    """Values in fixed columns."""
+    columns, values = _COLUMNS[data.dtype.name], [_element(v, data.dtype.name) for v in data.tolist()]
+    width = max(len(v) for v in values)
+    rows = range(0, len(values), columns)
+    lines = tuple(", ".join(v.rjust(width) for v in values[i : i + columns]) + "," for i in rows)
+    return ArrayText(declaration, comment, lines)
+
+
+def _element(value: Any, dtype: str) -> str:
+    if dtype == "float32":
+        return float_literal(value)
+    return f"0x{value:08X}u" if dtype == "uint32" else int_literal(value)

@@ -1,0 +1,194 @@
+"""`generate`: from a `.tflite` file to a folder of C sources."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+
+from onebit.codegen.emit import ModelContext, SelfTest, model_context, render
+from onebit.codegen.schedule import Program, compile_graph
+from onebit.codegen.targets import find_target
+from onebit.codegen.templates_path import templates_root
+from onebit.core import evaluate, read_model
+from onebit.core.errors import BadInputError
+from onebit.core.files import staged_directory
+from onebit.core.graph import Array, DType, Graph
+
+Project = Literal["c", "cmake"]
+PROJECTS: Final[tuple[Project, ...]] = ("c", "cmake")
+
+#: every generated file and its template; the weights come last in a listing because they are long
+_MODEL_FILES: Final = {
+    "{name}.h": "model.h.j2",
+    "{name}.c": "model.c.j2",
+    "{name}_selftest.c": "model_selftest.c.j2",
+    "{name}_weights.h": "model_weights.h.j2",
+}
+_PREPROCESS: Final = {"{name}_preprocess.c": "model_preprocess.c.j2"}
+_PROJECT_FILES: Final[dict[Project, dict[str, str]]] = {
+    "c": {"README.md": "project_readme.md.j2"},
+    "cmake": {
+        "README.md": "project_readme.md.j2",
+        "CMakeLists.txt": "CMakeLists.txt.j2",
+        "selftest_main.c": "selftest_main.c.j2",
+    },
+}
+_KEYWORDS: Final = frozenset(
+    "auto break case char const continue default do double else enum extern float for goto if inline int long register "
+    "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while main bool "
+    "true false asm class new delete this private public protected template namespace operator".split()
+)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What `generate` wrote. `kernels` maps kernel function to number of calls."""
+
+    out: Path
+    name: str
+    files: tuple[str, ...]
+    arena_bytes: int
+    arena_lower_bound_bytes: int
+    weight_bytes: int
+    kernels: dict[str, int]
+    program: Program
+
+
+def generate(
+    model: Path | str | bytes,
+    target: str,
+    out: Path | str,
+    *,
+    name: str | None = None,
+    project: str = "c",
+) -> Generated:
+    """Write the C sources of a `.tflite` model for `target` into the folder `out`.
+
+    `model` is a path or the file's content; `name` is the C prefix (default: from the file name). `project` adds build
+    files: ``c`` (none) or ``cmake``. Files are written beside the folder and moved into it when all are complete;
+    other files in `out` stay. Equal arguments give equal bytes.
+
+    Raises BadInputError or UnsupportedError (nothing is written).
+    """
+    content = _content(model)
+    chosen = find_target(target)
+    if project not in PROJECTS:
+        raise BadInputError(f"unknown project kind '{project}'", fix=f"allowed are {', '.join(PROJECTS)}")
+    graph = read_model(content if isinstance(model, bytes) else Path(model))
+    c_name = _c_name(name, model)
+    program = compile_graph(graph, chosen)
+    context = model_context(program, c_name, _banner(program, content, c_name), selftest_vector(graph))
+    texts = _model_texts(context)
+    texts |= {file: render(t, context) for file, t in _PROJECT_FILES[_as_project(project)].items()}
+    kernels = templates_root() / "kernels"
+    texts |= {file: (kernels / file).read_text("utf-8") for file in kernel_files(program)}
+    with staged_directory(Path(out)) as staging:
+        for file, text in texts.items():
+            (staging / file).write_text(text, "utf-8")
+    functions = [step.call.function for step in program.steps]
+    return Generated(
+        out=Path(out),
+        name=c_name,
+        files=tuple(sorted(texts)),
+        arena_bytes=program.arena_bytes,
+        arena_lower_bound_bytes=program.plan.lower_bound_bytes,
+        weight_bytes=program.weight_bytes,
+        kernels={f: functions.count(f) for f in sorted(set(functions))},
+        program=program,
+    )
+
+
+def _as_project(project: str) -> Project:
+    return "cmake" if project == "cmake" else "c"
+
+
+def _model_texts(context: ModelContext) -> dict[str, str]:
+    templates = _MODEL_FILES | (_PREPROCESS if context.preprocess else {})
+    return {file.format(name=context.name): render(template, context) for file, template in templates.items()}
+
+
+def kernel_files(program: Program) -> list[str]:
+    """The kernel sources and headers that the program needs: its kernels and what they include, nothing else."""
+    folder = templates_root() / "kernels"
+    pending = {"ob_common.h"} | {f for step in program.steps for f in (step.kernel.header, *step.kernel.sources)}
+    found: set[str] = set()
+    while pending:
+        file = pending.pop()
+        found.add(file)
+        included = set(re.findall(r'#include "(\w+\.h)"', (folder / file).read_text("utf-8")))
+        pending |= included - found
+    return sorted(found)
+
+
+def selftest_vector(graph: Graph) -> SelfTest:
+    """A seeded input over the model's range and the output of the NumPy semantics."""
+    x = random_inputs(graph, 1, seed=0)
+    return SelfTest(x, evaluate(graph, x)[graph.outputs[0]])
+
+
+def random_inputs(graph: Graph, count: int, seed: int) -> Array:
+    """Seeded inputs ``[count, ...]`` over the model's range.
+
+    With preprocessing metadata, random pixels go through it; without, int8 inputs are uniform over all values and
+    float inputs uniform in [-1, 1).
+    """
+    rng = np.random.default_rng(seed)
+    tensor = graph.input
+    shape = (count, *tensor.shape[1:])
+    if graph.metadata is not None and tensor.dtype is not DType.BITS:
+        pixels = rng.integers(0, 256, shape, dtype=np.uint8)
+        return preprocess(graph, pixels)
+    if tensor.dtype is DType.INT8:
+        return rng.integers(-128, 128, shape, dtype=np.int8)
+    return rng.uniform(-1, 1, shape).astype(np.float32)
+
+
+def preprocess(graph: Graph, pixels: Array) -> Array:
+    """Pixels uint8 ``[N, H, W, C]`` to the model's input, by the tables of its metadata."""
+    assert graph.metadata is not None
+    quant = graph.input.quant
+    return graph.metadata.preprocessing.apply(pixels, graph.input.dtype.numpy, quant.scale, quant.zero_point)
+
+
+def _content(model: Path | str | bytes) -> bytes:
+    if isinstance(model, bytes):
+        return model
+    path = Path(model)
+    if not path.is_file():
+        raise BadInputError("the model file does not exist", where=str(path), fix="give the path of a .tflite file")
+    return path.read_bytes()
+
+
+def _c_name(name: str | None, model: Path | str | bytes) -> str:
+    """The C prefix: as given, which must be an identifier, or made from the file name."""
+    if name is None:
+        stem = "model" if isinstance(model, bytes) else Path(model).stem
+        name = re.sub(r"\W", "_", stem, flags=re.ASCII).lower().strip("_") or "model"
+        name = f"model_{name}" if name[0].isdigit() or name in _KEYWORDS else name
+    if not re.fullmatch(r"[A-Za-z_]\w*", name, flags=re.ASCII) or name in _KEYWORDS or name.startswith("ob_"):
+        fix = "use letters, digits and _, no leading digit, no C keyword, no prefix ob_"
+        raise BadInputError(f"'{name}' cannot be the name of a C module", where="--name", fix=fix)
+    return name
+
+
+def _banner(program: Program, content: bytes, name: str) -> list[str]:
+    return [
+        f"Generated by onebit {tool_version()}; do not edit.",
+        f"model sha256 {hashlib.sha256(content).hexdigest()}",
+        f"command: onebit generate --target {program.target.name} --name {name}",
+        f"RAM {program.arena_bytes} bytes (arena), flash {program.weight_bytes} bytes (constants)",
+    ]
+
+
+def tool_version() -> str:
+    """Version of the installed onebit."""
+    try:
+        return version("onebit")
+    except PackageNotFoundError:
+        return "unknown"

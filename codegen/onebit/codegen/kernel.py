@@ -1,0 +1,154 @@
+"""What a kernel is to the compiler: which operators it computes on which targets, at what cost, and how it is called.
+
+A kernel registers beside its definition in `onebit.codegen.kernels`; selection takes the cheapest that supports the
+node on the target. Nothing else in the compiler knows a kernel by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from onebit.codegen.targets import Target
+from onebit.core.errors import UnsupportedError
+from onebit.core.graph import Array, DType, Tensor
+from onebit.core.ops import Op, View
+
+
+class Layout(Enum):
+    """How a tensor lies in memory."""
+
+    #: [H, W, C] elements, for int8 and float
+    DENSE = "dense"
+    #: packed signs, words of 32 channels per pixel: LCE's layout
+    CHANNEL_PACKED = "channel-packed"
+    #: packed signs, words of 32 pixels per channel: [C][ceil(H*W/32)], pixel y*W+x in word n/32, bit n%32
+    PIXEL_LANES = "pixel-lanes"
+
+
+def default_layout(tensor: Tensor) -> Layout:
+    """The layout of model inputs and outputs, and of kernels that do not say otherwise."""
+    return Layout.CHANNEL_PACKED if tensor.dtype is DType.BITS else Layout.DENSE
+
+
+def stored_bytes(tensor: Tensor, layout: Layout) -> int:
+    """Bytes of an activation in this layout."""
+    if layout is not Layout.PIXEL_LANES:
+        return tensor.nbytes
+    pixels = tensor.elements // tensor.shape[-1]
+    return tensor.shape[-1] * (-(-pixels // 32)) * 4
+
+
+Fields = Mapping[str, "int | Fields"]
+
+
+@dataclass(frozen=True)
+class Input:
+    """Argument: pointer to activation input `index` of the node."""
+
+    index: int = 0
+
+
+@dataclass(frozen=True)
+class Output:
+    """Argument: pointer to the node's output."""
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Argument: pointer to `bytes` of uninitialised memory of C type `ctype`, valid during the call."""
+
+    ctype: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Struct:
+    """Argument: pointer to a constant struct of C type `ctype`; nested mappings are nested structs."""
+
+    ctype: str
+    fields: Fields
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """Argument: a constant array; `role` becomes part of its C name. uint32 for packed bits."""
+
+    role: str
+    data: Array
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class Literal:
+    """Argument: an int, or a float written in hexadecimal."""
+
+    value: int | float
+
+
+Arg = Input | Output | Scratch | Struct | Constant | Literal
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a public kernel function."""
+
+    function: str
+    args: tuple[Arg, ...]
+
+
+def _supported(view: View, target: Target) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A public C function `function` in `sources`, declared in `header`, that computes nodes of operator `op`.
+
+    `cost` estimates executed instructions; `lower` builds the call. `layouts` is (input, output), None for the
+    default of the tensor.
+    """
+
+    function: str
+    header: str
+    sources: tuple[str, ...]
+    op: type[Op]
+    lower: Callable[[View], tuple[Arg, ...]]
+    cost: Callable[[View, Target], float]
+    supports: Callable[[View, Target], bool] = _supported
+    layouts: tuple[Layout | None, Layout | None] = (None, None)
+
+    def call(self, view: View) -> Call:
+        """The call that computes this node."""
+        return Call(self.function, self.lower(view))
+
+    def input_layout(self, tensor: Tensor) -> Layout:
+        """Layout in which the kernel reads its activations."""
+        return self.layouts[0] or default_layout(tensor)
+
+    def output_layout(self, tensor: Tensor) -> Layout:
+        """Layout in which the kernel writes its output."""
+        return self.layouts[1] or default_layout(tensor)
+
+
+KERNELS: Final[list[Kernel]] = []
+
+
+def register_kernel(kernel: Kernel) -> Kernel:
+    """Add a kernel to the registry."""
+    KERNELS.append(kernel)
+    return kernel
+
+
+def select_kernel(view: View, target: Target) -> Kernel:
+    """The cheapest registered kernel for the node on the target; UnsupportedError where there is none."""
+    found = [k for k in KERNELS if isinstance(view.node.op, k.op) and k.supports(view, target)]
+    if not found:
+        tensors = ", ".join(t.describe() for t in (*view.inputs, *view.outputs) if t is not None)
+        raise UnsupportedError(
+            f"no kernel for this form ({tensors})", where=f"{view.node.describe()} on {target.name}",
+            fix="see docs/supported-ops.md for what each operator allows",
+        )  # fmt: skip
+    return min(found, key=lambda k: k.cost(view, target))

@@ -1,0 +1,109 @@
+"""Kernels of CONV_2D, of its sign form, and of FULLY_CONNECTED."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onebit.codegen.kernel import Arg, Constant, Input, Kernel, Output, Scratch, Struct, register_kernel
+from onebit.codegen.kernels.common import bias_of, constant, float_bounds, window_fields
+from onebit.codegen.ops import ConvSign
+from onebit.codegen.targets import Target
+from onebit.core.graph import DType
+from onebit.core.ops import Conv2d, FullyConnected, View
+
+
+def _conv(view: View) -> Conv2d:
+    op = view.node.op
+    assert isinstance(op, (Conv2d, ConvSign))
+    return op.conv if isinstance(op, ConvSign) else op
+
+
+def _conv_params(view: View) -> Struct:
+    fields = {
+        "window": window_fields(*_conv(view).axes(view.input(0), view.input(1))),
+        "in_channels": view.input(0).shape[3],
+        "out_channels": view.input(1).shape[0],
+        "zero_point": view.input(0).quant.zero_point,
+    }
+    return Struct("ob_conv2d_params", fields)
+
+
+def _taps(view: View) -> int:
+    return view.input(1).elements // view.input(1).shape[0]
+
+
+def _requantization(view: View) -> tuple[Arg, ...]:
+    op = view.node.op
+    assert isinstance(op, (Conv2d, FullyConnected))
+    stage = op.requantization(view)
+    low, high = stage.clamp
+    return (
+        Constant("multiplier", stage.q.astype(np.int32)),
+        Constant("exponent", stage.exponent.astype(np.int32)),
+        Struct("ob_requantize_params", {"zero_point": stage.zero_point, "low": low, "high": high}),
+    )
+
+
+def _conv_i8(view: View) -> tuple[Arg, ...]:
+    filters, patch = constant("filter", view.input(1)), Scratch("int16_t", 2 * _taps(view))
+    stage = _requantization(view)
+    return _conv_params(view), Input(), filters, bias_of(view, np.int32), *stage, patch, Output()
+
+
+def _conv_i8_bits(view: View) -> tuple[Arg, ...]:
+    filters, patch = constant("filter", view.input(1)), Scratch("int16_t", 2 * _taps(view))
+    return _conv_params(view), Input(), filters, constant("threshold", view.input(2)), patch, Output()
+
+
+def _conv_f32(view: View) -> tuple[Arg, ...]:
+    filters, patch = constant("filter", view.input(1)), Scratch("float", 4 * _taps(view))
+    bounds = float_bounds(_conv(view).activation)
+    return _conv_params(view), Input(), filters, bias_of(view, np.float32), *bounds, patch, Output()
+
+
+def _fc_params(view: View) -> Struct:
+    outputs, inputs = view.input(1).shape
+    return Struct(
+        "ob_fully_connected_params",
+        {"inputs": inputs, "outputs": outputs, "zero_point": view.input(0).quant.zero_point},
+    )
+
+
+def _fc_i8(view: View) -> tuple[Arg, ...]:
+    filters = constant("filter", view.input(1))
+    return _fc_params(view), Input(), filters, bias_of(view, np.int32), *_requantization(view), Output()
+
+
+def _fc_f32(view: View) -> tuple[Arg, ...]:
+    op = view.node.op
+    assert isinstance(op, FullyConnected)
+    filters, bounds = constant("filter", view.input(1)), float_bounds(op.activation)
+    return _fc_params(view), Input(), filters, bias_of(view, np.float32), *bounds, Output()
+
+
+def _cost(view: View, target: Target) -> float:
+    """Instructions: 4 per multiply-accumulate, 20 per output, 5 per gathered element."""
+    macs = view.node.op.macs(view)[1]
+    return 4.0 * macs + 20.0 * view.output.elements + 5.0 * macs / view.input(1).shape[0]
+
+
+def _is_int8(view: View, target: Target) -> bool:
+    return view.output.dtype is DType.INT8
+
+
+def _is_float(view: View, target: Target) -> bool:
+    return view.output.dtype is DType.FLOAT32
+
+
+_GATHER = "ob_conv2d_gather.c"
+register_kernel(
+    Kernel("ob_conv2d_i8", "ob_conv2d.h", ("ob_conv2d_i8.c", _GATHER), Conv2d, _conv_i8, _cost, _is_int8)
+)
+register_kernel(Kernel("ob_conv2d_i8_bits", "ob_conv2d.h", ("ob_conv2d_i8_bits.c", _GATHER), ConvSign, _conv_i8_bits, _cost))
+register_kernel(Kernel("ob_conv2d_f32", "ob_conv2d.h", ("ob_conv2d_f32.c",), Conv2d, _conv_f32, _cost, _is_float))
+register_kernel(
+    Kernel("ob_fully_connected_i8", "ob_fully_connected.h", ("ob_fully_connected_i8.c",), FullyConnected, _fc_i8, _cost, _is_int8)
+)
+register_kernel(
+    Kernel("ob_fully_connected_f32", "ob_fully_connected.h", ("ob_fully_connected_f32.c",), FullyConnected, _fc_f32, _cost, _is_float)
+)

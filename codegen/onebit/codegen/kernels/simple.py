@@ -1,0 +1,121 @@
+"""Kernels of one loop: signs in and out of bits, pooling, elementwise, softmax, copies, layout conversion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from onebit.codegen.kernel import Arg, Constant, Input, Kernel, Layout, Literal, Output, Struct, register_kernel
+from onebit.codegen.kernels.common import constant, float_bounds, pixels, window_fields
+from onebit.codegen.ops import ConvertLayout
+from onebit.codegen.targets import Target
+from onebit.core.graph import DType
+from onebit.core.ops import Add, LceBMaxPool2d, LceDequantize, LceQuantize, MaxPool2d, Mul, Op, Reshape, Softmax, View
+from onebit.core.ops.lce_quantize import dequantized_levels
+
+
+def _register(
+    name: str,
+    header: str,
+    op: type[Op],
+    lower: Callable[[View], tuple[Arg, ...]],
+    per_element: float,
+    dtypes: tuple[DType | None, DType | None] = (None, None),
+    layouts: tuple[Layout | None, Layout | None] = (None, None),
+) -> None:
+    """A kernel for the given (input, output) dtypes that costs `per_element` instructions per larger element count."""
+
+    def supports(view: View, target: Target) -> bool:
+        actual = (view.input(0).dtype, view.output.dtype)
+        return all(want is None or want is have for want, have in zip(dtypes, actual, strict=True))
+
+    def cost(view: View, target: Target) -> float:
+        return per_element * max(view.input(0).elements, view.output.elements)
+
+    register_kernel(Kernel(name, header, (f"{name}.c",), op, lower, cost, supports, layouts))
+
+
+def _shape(view: View) -> tuple[Literal, Literal]:
+    x = view.input(0)
+    return Literal(pixels(x)), Literal(x.shape[-1])
+
+
+def _quantize_f32(view: View) -> tuple[Arg, ...]:
+    return Input(), *_shape(view), Output()
+
+
+def _quantize_i8(view: View) -> tuple[Arg, ...]:
+    return Input(), *_shape(view), Literal(view.input(0).quant.zero_point), Output()
+
+
+def _dequantize_i8(view: View) -> tuple[Arg, ...]:
+    return Input(), *_shape(view), *(Literal(v) for v in dequantized_levels(view.output.quant)), Output()
+
+
+def _pool_window(view: View) -> Struct:
+    op = view.node.op
+    assert isinstance(op, (LceBMaxPool2d, MaxPool2d))
+    return Struct("ob_window", window_fields(*op.window.axes(view.input(0))))
+
+
+def _bmaxpool(view: View) -> tuple[Arg, ...]:
+    return _pool_window(view), Input(), Literal(view.input(0).stored_shape[-1]), Output()
+
+
+def _maxpool_i8(view: View) -> tuple[Arg, ...]:
+    op = view.node.op
+    assert isinstance(op, MaxPool2d)
+    bounds = (Literal(v) for v in op.activation.quantized_bounds(view.output.quant))
+    return _pool_window(view), Input(), Literal(view.input(0).shape[3]), *bounds, Output()
+
+
+def _maxpool_f32(view: View) -> tuple[Arg, ...]:
+    op = view.node.op
+    assert isinstance(op, MaxPool2d)
+    return _pool_window(view), Input(), Literal(view.input(0).shape[3]), *float_bounds(op.activation), Output()
+
+
+def _elementwise(view: View) -> tuple[Arg, ...]:
+    op, other = view.node.op, view.input(1)
+    assert isinstance(op, (Add, Mul))
+    operand: Arg = constant("operand", other) if other.is_constant else Input(1)
+    size, period = Literal(view.output.elements), Literal(other.elements)
+    return Input(), operand, size, period, *float_bounds(op.activation), Output()
+
+
+def _softmax_i8(view: View) -> tuple[Arg, ...]:
+    op = view.node.op
+    assert isinstance(op, Softmax)
+    return Input(), *_shape(view), Constant("exp", op.exp_table(view.input(0).quant)), Output()
+
+
+def _softmax_f32(view: View) -> tuple[Arg, ...]:
+    op = view.node.op
+    assert isinstance(op, Softmax)
+    return Input(), *_shape(view), Literal(float(op.beta)), Output()
+
+
+def _copy(view: View) -> tuple[Arg, ...]:
+    return Input(), Literal(view.output.nbytes), Output()
+
+
+_register("ob_quantize_f32", "ob_quantize.h", LceQuantize, _quantize_f32, 5.0, (DType.FLOAT32, None))
+_register("ob_quantize_i8", "ob_quantize.h", LceQuantize, _quantize_i8, 5.0, (DType.INT8, None))
+_register("ob_dequantize_f32", "ob_quantize.h", LceDequantize, _quantize_f32, 6.0, (None, DType.FLOAT32))
+_register("ob_dequantize_i8", "ob_quantize.h", LceDequantize, _dequantize_i8, 6.0, (None, DType.INT8))
+_register("ob_bmaxpool2d", "ob_pool.h", LceBMaxPool2d, _bmaxpool, 0.2)
+_register("ob_maxpool2d_i8", "ob_pool.h", MaxPool2d, _maxpool_i8, 8.0, (DType.INT8, None))
+_register("ob_maxpool2d_f32", "ob_pool.h", MaxPool2d, _maxpool_f32, 8.0, (DType.FLOAT32, None))
+_register("ob_add_f32", "ob_elementwise.h", Add, _elementwise, 8.0)
+_register("ob_mul_f32", "ob_elementwise.h", Mul, _elementwise, 8.0)
+_register("ob_softmax_i8", "ob_softmax.h", Softmax, _softmax_i8, 60.0, (DType.INT8, None))
+_register("ob_softmax_f32", "ob_softmax.h", Softmax, _softmax_f32, 40.0, (DType.FLOAT32, None))
+# a reshape is no step of its own, unless it connects the model's input with its output
+_register("ob_copy", "ob_layout.h", Reshape, _copy, 1.0)
+_register(
+    "ob_lanes_from_packed", "ob_layout.h", ConvertLayout, _quantize_f32, 1.5,
+    layouts=(Layout.CHANNEL_PACKED, Layout.PIXEL_LANES),
+)  # fmt: skip
+_register(
+    "ob_packed_from_lanes", "ob_layout.h", ConvertLayout, _quantize_f32, 1.5,
+    layouts=(Layout.PIXEL_LANES, Layout.CHANNEL_PACKED),
+)  # fmt: skip

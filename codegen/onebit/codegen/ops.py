@@ -1,0 +1,168 @@
+"""Operators that exist only between the graph IR and the C code: integer forms of what a .tflite states in float."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onebit.core import bits
+from onebit.core.graph import Array, DType
+from onebit.core.ops import BinaryWindow, Conv2d, Op, View, register
+from onebit.core.ops.base import Shape, constraint
+
+
+@dataclass(frozen=True)
+class _IntegerBconv2d(Op):
+    """A binary convolution whose output stage is integer arithmetic on doubled popcounts x (see `LceBconv2d`).
+
+    Inputs: bits, filter bits, then the constants of the output stage.
+    """
+
+    internal = True
+
+    window: BinaryWindow
+
+    @constraint
+    def input_dtype(self, view: View) -> bool:
+        """the input is packed bits [1, H, W, channels_in]"""
+        return view.input(0).dtype is DType.BITS and view.input(0).shape[3] == self.window.channels_in
+
+    @constraint
+    def constants(self, view: View) -> bool:
+        """filter and output stage are constants with one row per output channel"""
+        outs = view.input(1).shape[0]
+        rest = [view.input(i) for i in range(1, len(view.inputs))]
+        return all(t.is_constant and t.shape[0] == outs for t in rest)
+
+    def _accumulate(self, view: View, args: Sequence[Array | None]) -> Array:
+        assert args[0] is not None and args[1] is not None
+        return self.window.accumulate(view.input(0), view.input(1), args[0], args[1])
+
+    def _shape(self, view: View) -> Shape:
+        rows, cols = self.window.axes(view.input(0), view.input(1))
+        return (1, rows.out, cols.out, view.input(1).shape[0])
+
+    def macs(self, view: View) -> tuple[int, int]:
+        return view.output.elements * self.window.taps(view.input(1)), 0
+
+
+@register
+@dataclass(frozen=True)
+class BinaryConvSign(_IntegerBconv2d):
+    """Packed bits out: bit = (x > threshold), int32 thresholds on doubled popcounts. Any padding, any channel count."""
+
+    name = "onebit.BinaryConvSign"
+    arity = (3, 3)
+
+    def infer(self, view: View) -> tuple[Shape, DType]:
+        return self._shape(view), DType.BITS
+
+    def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
+        return bits.pack(self._accumulate(view, args) > view.input(2).constant())
+
+
+@register
+@dataclass(frozen=True)
+class BinaryConvScale(_IntegerBconv2d):
+    """int8 out: clamp((x * multiplier + offset) >> shift, low, high), int32 multiplier and offset, no overflow.
+
+    The shift is arithmetic (floor). Requires |x * multiplier + offset| < 2**31 for all x in 0..2K.
+    """
+
+    name = "onebit.BinaryConvScale"
+    arity = (4, 4)
+
+    shift: int = 0
+
+    def infer(self, view: View) -> tuple[Shape, DType]:
+        return self._shape(view), DType.INT8
+
+    def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
+        return self.scale(self._accumulate(view, args), view.input(2).constant(), view.input(3).constant())
+
+    def scale(self, x: Array, multiplier: Array, offset: Array) -> Array:
+        """The output stage alone, for doubled popcounts ``[..., O]``."""
+        y = (x.astype(np.int64) * multiplier + offset) >> self.shift
+        return np.clip(y, -128, 127).astype(np.int8)
+
+
+@register
+@dataclass(frozen=True)
+class BinaryConvTable(_IntegerBconv2d):
+    """int8 out by lookup: table[o][x >> 1], or table[o][x] where zero padding meets an odd channel count."""
+
+    name = "onebit.BinaryConvTable"
+    arity = (3, 3)
+
+    def infer(self, view: View) -> tuple[Shape, DType]:
+        return self._shape(view), DType.INT8
+
+    def index_shift(self, view: View) -> int:
+        """1 where all accumulators are even, so that the table has K + 1 columns, else 0."""
+        return 0 if self.window.zero_padded and view.input(1).shape[3] % 2 else 1
+
+    def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
+        index = self._accumulate(view, args) >> self.index_shift(view)
+        table = view.input(2).constant()
+        return np.asarray(table[np.arange(table.shape[0]), index])
+
+
+@register
+@dataclass(frozen=True)
+class ConvSign(Op):
+    """An int8 CONV_2D directly to packed bits: bit = (acc < threshold).
+
+    acc = sum over the window of (x - input zero point) * w, without bias. Inputs: x, filter, int32 thresholds.
+    """
+
+    name = "onebit.ConvSign"
+    arity = (3, 3)
+    internal = True
+
+    conv: Conv2d
+
+    @constraint
+    def dtypes(self, view: View) -> bool:
+        """input and filter are int8, filter and thresholds are constant"""
+        filters, thresholds = view.input(1), view.input(2)
+        return (
+            view.input(0).dtype is DType.INT8
+            and filters.dtype is DType.INT8
+            and filters.is_constant
+            and thresholds.is_constant
+        )
+
+    def infer(self, view: View) -> tuple[Shape, DType]:
+        rows, cols = self.conv.axes(view.input(0), view.input(1))
+        return (1, rows.out, cols.out, view.input(1).shape[0]), DType.BITS
+
+    def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
+        assert args[0] is not None and args[1] is not None
+        return bits.pack(self.conv.accumulate(view, args[0], args[1]) < view.input(2).constant())
+
+    def macs(self, view: View) -> tuple[int, int]:
+        return self.conv.macs(view)
+
+
+@register
+@dataclass(frozen=True)
+class ConvertLayout(Op):
+    """Packed bits into another memory layout: the value is the same, the scheduled form says which layouts."""
+
+    name = "onebit.ConvertLayout"
+    arity = (1, 1)
+    internal = True
+
+    @constraint
+    def dtype(self, view: View) -> bool:
+        """the input is packed bits"""
+        return view.input(0).dtype is DType.BITS
+
+    def infer(self, view: View) -> tuple[Shape, DType]:
+        return view.input(0).shape, DType.BITS
+
+    def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
+        assert args[0] is not None
+        return args[0]

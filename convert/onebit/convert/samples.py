@@ -1,0 +1,71 @@
+"""Samples in the three forms that conversion needs: real values, the file's input, and torch's layout."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onebit.core import DType, Tensor
+from onebit.core.errors import BadInputError
+from onebit.core.fixed_point import round_half_away
+from onebit.core.graph import Array
+from onebit.core.metadata import ModelMetadata
+
+RANDOM_SAMPLES = 64
+"""How many seeded random inputs stand in for samples that were not given."""
+
+RANDOM_SEED = 0
+
+
+def random_samples(tensor: Tensor, metadata: ModelMetadata | None) -> Array:
+    """Seeded inputs [N, ...] for the input `tensor`: pixels (uint8) where the metadata tells their use, else normal."""
+    rng = np.random.default_rng(RANDOM_SEED)
+    shape = (RANDOM_SAMPLES, *tensor.shape[1:])
+    if metadata is not None:
+        return rng.integers(0, 256, shape, dtype=np.uint8)
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def check_samples(x: Array, tensor: Tensor, metadata: ModelMetadata | None, what: str) -> None:
+    """BadInputError unless `x` is uint8 pixels (with metadata) or finite real inputs, [N, H, W, C] or [N, features]."""
+    wanted = ["N", *tensor.shape[1:]]
+    if x.ndim != len(wanted) or x.shape[1:] != tensor.shape[1:] or len(x) == 0:
+        raise BadInputError(f"{what} of shape {list(x.shape)}", fix=f"give {wanted}".replace("'", ""))
+    if x.dtype == np.uint8:
+        if metadata is None:
+            raise BadInputError(
+                f"{what} are pixels, and the model does not say how they become its input",
+                fix="give --input-range LO,HI or --mean and --std (metadata in Python)",
+            )
+    elif x.dtype.kind != "f" or not np.isfinite(x).all():
+        raise BadInputError(f"{what} of dtype {x.dtype}", fix="give uint8 pixels or finite real values")
+
+
+def real_values(x: Array, metadata: ModelMetadata | None) -> Array:
+    """Checked samples as float32 real inputs, same shape."""
+    if x.dtype == np.uint8:
+        assert metadata is not None
+        return metadata.preprocessing.apply(x, np.float32)
+    return x.astype(np.float32)
+
+
+def file_input(x: Array, tensor: Tensor, metadata: ModelMetadata | None) -> Array:
+    """Checked samples in the dtype of the file's input; real values are quantized with halves away from zero."""
+    if tensor.dtype is DType.FLOAT32:
+        return real_values(x, metadata)
+    quant = tensor.quant
+    if x.dtype == np.uint8:
+        assert metadata is not None
+        return metadata.preprocessing.apply(x, np.int8, quant.scale, quant.zero_point)
+    steps = round_half_away(x.astype(np.float64) / quant.scale) + quant.zero_point
+    return np.clip(steps, -128, 127).astype(np.int8)
+
+
+def channels_first(x: Array) -> Array:
+    """[N, H, W, C] as [N, C, H, W]; [N, features] as it is."""
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 else x
+
+
+def like_source(x: Array, source_shape: tuple[int, ...]) -> Array:
+    """A tensor of the file, [N, H, W, C] or [N, features], in the source's shape: flat in the order C, H, W, or NCHW."""
+    ordered = channels_first(x)
+    return ordered.reshape(len(x), *source_shape[1:])

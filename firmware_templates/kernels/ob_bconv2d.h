@@ -1,0 +1,45 @@
+/* Binary convolution: XOR and popcount over gathered windows, and one output stage per kernel.
+ *
+ * Input [H, W, words], filters [O, KH, KW, group_words], both packed signs. With p the number of differing signs in a
+ * window and K = KH * KW * channels per group, the dot product is K - 2p. Kernels work with x = 2p, in 0..2K.
+ * Padding: pixels outside the image are +1 (words 0). With `tap_channels` > 0 they count as 0 instead: every outside
+ * tap then contributes tap_channels (the channels of one group) to x, whatever its weights are.
+ * `patch` is scratch of KH * KW * words words.
+ */
+#ifndef OB_BCONV2D_H
+#define OB_BCONV2D_H
+
+#include "ob_common.h"
+
+typedef struct {
+  ob_window window;
+  int32_t words;        /* words per input pixel */
+  int32_t groups;       /* 1, or a divisor of words and of out_channels */
+  int32_t out_channels;
+  int32_t tap_channels; /* 0: pad with +1 */
+} ob_bconv2d_params;
+
+/* Packed bits out, [OH, OW, ceil(O/32)]: bit = (x > threshold[o]). */
+void ob_bconv2d_bits(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter,
+                     const int32_t *threshold, uint32_t *patch, uint32_t *output);
+
+/* int8 out, [OH, OW, O]: clamp((x * multiplier[o] + offset[o]) >> shift, -128, 127); the sum must fit int32. */
+void ob_bconv2d_i8(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter,
+                   const int32_t *multiplier, const int32_t *offset, int32_t shift, uint32_t *patch, int8_t *output);
+
+/* int8 out, [OH, OW, O]: table[o * columns + (x >> index_shift)]. */
+void ob_bconv2d_i8_table(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter,
+                         const int8_t *table, int32_t columns, int32_t index_shift, uint32_t *patch, int8_t *output);
+
+/* float out, [OH, OW, O]: clamp(x, low, high) * multiplier[o] + bias[o], two float32 roundings (no fused
+ * multiply-add: compile with -ffp-contract=off). Source: the reference kernel of Larq Compute Engine. */
+void ob_bconv2d_f32(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter,
+                    const float *multiplier, const float *bias, int32_t low, int32_t high, uint32_t *patch,
+                    float *output);
+
+/* int8 out through the float stage above: round half away from zero, saturate. For stages no integer form equals. */
+void ob_bconv2d_i8_float(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter,
+                         const float *multiplier, const float *bias, int32_t low, int32_t high, uint32_t *patch,
+                         int8_t *output);
+
+#endif

@@ -1,0 +1,50 @@
+/* Shared by all onebit kernels. C99, freestanding, no heap, no global state.
+ *
+ * Packed signs: bit 1 is -1, bit 0 is +1; channel c of a pixel is word c / 32, bit c % 32; unused bits are 0.
+ * Tensors are [H, W, C] in row-major order, batch 1. Filters are [O, KH, KW, I].
+ * All pointers must be aligned for their type and must not overlap unless a kernel says so.
+ */
+#ifndef OB_COMMON_H
+#define OB_COMMON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__) || defined(__clang__)
+#define OB_NOINLINE __attribute__((noinline))
+#define OB_UNUSED __attribute__((unused))
+#define OB_INFINITY __builtin_inff()
+#else
+#define OB_NOINLINE
+#define OB_UNUSED
+#define OB_INFINITY (1.0f / 0.0f)
+#endif
+
+/* One spatial window: input and output extent, kernel, stride, dilation, and the padding before the first pixel. */
+typedef struct {
+  int32_t in_h, in_w, out_h, out_w;
+  int32_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
+  int32_t pad_h, pad_w;
+} ob_window;
+
+/* Number of set bits, 0..32. */
+static inline int32_t ob_popcount(uint32_t x) {
+  x -= (x >> 1) & 0x55555555u;
+  x = (x & 0x33333333u) + ((x >> 2) & 0x33333333u);
+  x = (x + (x >> 4)) & 0x0F0F0F0Fu;
+  return (int32_t)((x * 0x01010101u) >> 24);
+}
+
+/* v limited to [low, high]. */
+static inline int32_t ob_clamp(int32_t v, int32_t low, int32_t high) {
+  return v < low ? low : (v > high ? high : v);
+}
+
+static inline int32_t ob_max(int32_t a, int32_t b) { return a > b ? a : b; }
+static inline int32_t ob_min(int32_t a, int32_t b) { return a < b ? a : b; }
+
+/* A shift right that rounds toward minus infinity whatever the compiler does with negative numbers. */
+static inline int32_t ob_shift_right(int32_t v, int32_t n) { return v < 0 ? ~(~v >> n) : v >> n; }
+
+#endif

@@ -1,0 +1,18 @@
+/* Max pooling of [H, W, C]; the window is clipped to the image (dilation is 1). */
+#ifndef OB_POOL_H
+#define OB_POOL_H
+
+#include "ob_common.h"
+
+/* Packed bits: the maximum of +1/-1 is the AND of the words. */
+void ob_bmaxpool2d(const ob_window *window, const uint32_t *input, int32_t words, uint32_t *output);
+
+/* int8, then clamp to [low, high]. */
+void ob_maxpool2d_i8(const ob_window *window, const int8_t *input, int32_t channels, int32_t low, int32_t high,
+                     int8_t *output);
+
+/* float, then clamp to [low, high]. */
+void ob_maxpool2d_f32(const ob_window *window, const float *input, int32_t channels, float low, float high,
+                      float *output);
+
+#endif

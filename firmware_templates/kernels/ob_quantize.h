@@ -1,0 +1,20 @@
+/* Signs in and out of packed bits, for `pixels` pixels of `channels` values each. */
+#ifndef OB_QUANTIZE_H
+#define OB_QUANTIZE_H
+
+#include "ob_common.h"
+
+/* bit = (x < 0): +0, -0 and NaN give bit 0 (+1). Denormals are flushed as LiteRT does: they give +1. */
+void ob_quantize_f32(const float *input, int32_t pixels, int32_t channels, uint32_t *output);
+
+/* bit = (x < zero_point). */
+void ob_quantize_i8(const int8_t *input, int32_t pixels, int32_t channels, int32_t zero_point, uint32_t *output);
+
+/* bit 0 to +1, bit 1 to -1. */
+void ob_dequantize_f32(const uint32_t *input, int32_t pixels, int32_t channels, float *output);
+
+/* bit 0 to `plus`, bit 1 to `minus`. */
+void ob_dequantize_i8(const uint32_t *input, int32_t pixels, int32_t channels, int8_t plus, int8_t minus,
+                      int8_t *output);
+
+#endif

@@ -1,0 +1,61 @@
+"""Child process of `support.lce`: runs LCE models that arrive on stdin, ``python lce_server.py LIBRARY``.
+
+A message is its length (8 bytes, little endian) and an .npz archive. A request holds ``model`` (bytes as u8) and ``x``
+(samples [N, ...]); the answer holds ``output_0``, ``output_1``, ..., or ``error``. Nothing of onebit is imported here.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import io
+import sys
+from types import ModuleType
+from typing import Any, BinaryIO
+
+import numpy as np
+
+
+def receive(stream: BinaryIO) -> dict[str, Any] | None:
+    """The next message, None at the end of the stream."""
+    size = stream.read(8)
+    if len(size) < 8:
+        return None
+    with np.load(io.BytesIO(stream.read(int.from_bytes(size, "little")))) as archive:
+        return dict(archive)
+
+
+def send(stream: BinaryIO, arrays: dict[str, Any]) -> None:
+    """Write one message."""
+    body = io.BytesIO()
+    np.savez(body, **arrays)
+    stream.write(len(body.getbuffer()).to_bytes(8, "little") + body.getbuffer())
+    stream.flush()
+
+
+def load(library: str) -> ModuleType:
+    """The interpreter's extension module, by path: importing its package would import TensorFlow."""
+    name = "interpreter_wrapper_lite"
+    spec = importlib.util.spec_from_loader(name, importlib.machinery.ExtensionFileLoader(name, library))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def answer(module: ModuleType, request: dict[str, Any]) -> dict[str, Any]:
+    """One array per output of the model, one row per sample."""
+    try:
+        # flatbuffer, threads, reference bconv, indirect bgemm, XNNPACK
+        interpreter = module.LiteInterpreter(request["model"].tobytes(), 1, True, False, False)
+        rows = [interpreter.predict([sample[np.newaxis]]) for sample in request["x"]]
+    except (RuntimeError, ValueError, TypeError) as error:
+        return {"error": np.array(str(error))}
+    return {f"output_{i}": np.concatenate(column) for i, column in enumerate(zip(*rows, strict=True))}
+
+
+if __name__ == "__main__":
+    interpreter_module = load(sys.argv[1])
+    while (message := receive(sys.stdin.buffer)) is not None:
+        send(sys.stdout.buffer, answer(interpreter_module, message))

@@ -1,0 +1,234 @@
+"""The training engine on scikit-learn's 8x8 digits with a net of a few hundred weights: seconds, not minutes."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from onebit.core.datasets import DIGIT_NAMES
+from onebit.core.errors import BadInputError
+from onebit.train import TrainResult, load_checkpoint, train
+from onebit.train.checkpoint import load_run_state
+from onebit.train.layers import QuantConv2d, QuantLinear, SameConv2d, binary_weights
+from onebit.train.recipes import Augmentation, CosineSchedule, Recipe
+
+
+def tiny_net() -> nn.Module:
+    return nn.Sequential(
+        SameConv2d(1, 16, 3, bias=False),
+        nn.BatchNorm2d(16),
+        QuantConv2d(16, 16, 3),
+        nn.BatchNorm2d(16),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        QuantLinear(256, 10),
+        nn.BatchNorm1d(10),
+    )
+
+
+TINY = Recipe(
+    name="tiny",
+    description="for tests",
+    model=tiny_net,
+    dataset="digits",
+    input_shape=(1, 8, 8),
+    classes=DIGIT_NAMES,
+    epochs=3,
+    batch_size=64,
+    schedule=CosineSchedule(peak=5e-3, warmup_epochs=0.5),
+    augmentation=Augmentation(shift_pixels=0.5, rotation_degrees=5.0, zoom=0.05, shear=0.05, elastic_pixels=0.3),
+)
+
+
+@pytest.fixture(autouse=True)
+def _needs_digits(requires_package: Callable[[str], None]) -> None:
+    requires_package("sklearn")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    return train(TINY, out=tmp_path_factory.mktemp("runs") / "straight", progress=False)
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, epoch: float) -> None:
+    """Ctrl-C while the learning rate of that (fractional) epoch is asked for."""
+    rate = CosineSchedule.rate
+
+    def interrupted(self: CosineSchedule, at: float, epochs: int) -> float:
+        if at >= epoch:
+            raise KeyboardInterrupt
+        return rate(self, at, epochs)
+
+    monkeypatch.setattr(CosineSchedule, "rate", interrupted)
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    first, second = (load_checkpoint(path, recipe=TINY).module.state_dict() for path in (a, b))
+    return all(torch.equal(first[name], second[name]) for name in first) and len(first) == len(second)
+
+
+def test_result_and_files(finished: TrainResult) -> None:
+    assert finished.epochs == 3
+    assert finished.accuracy > 0.6
+    assert {path.name for path in finished.run_dir.iterdir()} == {"model.pt", "metrics.csv", "last.ckpt"}
+    rows = list(csv.DictReader((finished.run_dir / "metrics.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert list(rows[0]) == ["epoch", "train_loss", "val_accuracy", "lr", "seconds"]
+    assert float(rows[-1]["val_accuracy"]) == finished.accuracy
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+
+
+def test_checkpoint_gives_the_trained_model(finished: TrainResult) -> None:
+    loaded = load_checkpoint(finished.checkpoint, recipe=TINY)
+    assert (loaded.accuracy, loaded.epochs, loaded.seed) == (finished.accuracy, 3, TINY.seed)
+    assert loaded.metadata == TINY.metadata()
+    assert not loaded.module.training
+    assert loaded.example_input.shape == (1, 1, 8, 8)
+    assert all(weight.abs().max() <= 1 for weight in binary_weights(loaded.module))
+
+
+def test_accuracy_is_that_of_the_saved_model(finished: TrainResult) -> None:
+    from onebit.core.datasets import load_dataset
+
+    loaded = load_checkpoint(finished.checkpoint, recipe=TINY)
+    test = load_dataset("digits:test")
+    x = loaded.metadata.preprocessing.apply(test.x, np.float32).transpose(0, 3, 1, 2)
+    with torch.no_grad():
+        answers = loaded.module(torch.from_numpy(np.ascontiguousarray(x))).argmax(1).numpy()
+    assert np.mean(answers == test.y) == finished.accuracy
+
+
+def test_interrupted_and_resumed_equals_straight(
+    finished: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 1.5)
+        with pytest.raises(KeyboardInterrupt):
+            train(TINY, out=tmp_path, progress=False)
+    assert not (tmp_path / "model.pt").exists()
+    assert len(load_run_state(tmp_path / "last.ckpt").rows) == 1
+    result = train(TINY, out=tmp_path, resume=True, progress=False)
+    assert (result.epochs, result.accuracy) == (3, finished.accuracy)
+    assert same_weights(result.checkpoint, finished.checkpoint)
+
+
+def test_interrupted_in_the_first_epoch_can_be_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 0.5)
+        with pytest.raises(KeyboardInterrupt):
+            train(TINY, out=tmp_path / "run", progress=False)
+    with pytest.raises(BadInputError, match="no run to resume"):
+        train(TINY, out=tmp_path / "run", resume=True, progress=False)
+    assert train(TINY, out=tmp_path / "run", epochs=1, progress=False).epochs == 1
+
+
+def test_resuming_a_finished_run_trains_nothing(finished: TrainResult) -> None:
+    before = finished.checkpoint.stat().st_mtime_ns
+    assert train(TINY, out=finished.run_dir, resume=True, progress=False) == finished
+    assert finished.checkpoint.stat().st_mtime_ns == before
+
+
+def test_same_seed_same_model_other_seed_other_model(finished: TrainResult, tmp_path: Path) -> None:
+    again = train(TINY, out=tmp_path / "again", progress=True)
+    assert same_weights(again.checkpoint, finished.checkpoint)
+    assert again.checkpoint.read_bytes() == finished.checkpoint.read_bytes()
+    other = train(TINY, out=tmp_path / "other", seed=2, progress=False)
+    assert not same_weights(other.checkpoint, finished.checkpoint)
+
+
+def test_caller_state_is_put_back(tmp_path: Path) -> None:
+    import signal
+
+    threads, handler = torch.get_num_threads(), signal.getsignal(signal.SIGINT)
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    train(TINY, out=tmp_path, epochs=1, progress=False, threads=1)
+    assert torch.equal(torch.rand(1), expected)
+    assert (torch.get_num_threads(), signal.getsignal(signal.SIGINT)) == (threads, handler)
+
+
+def test_refuses_to_overwrite_a_run(finished: TrainResult) -> None:
+    with pytest.raises(BadInputError, match=r"already holds a run \(model.pt, last.ckpt\); use --resume"):
+        train(TINY, out=finished.run_dir, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"recipe": "digits"}, "was started with recipe tiny, not digits"),
+        ({"recipe": dataclasses.replace(TINY, batch_size=32)}, "recipe tiny has changed"),
+        ({"epochs": 9}, "was started with epochs 3, not 9"),
+        ({"seed": 9}, "was started with seed 1, not 9"),
+        ({"threads": 1}, "was started with threads 2, not 1"),
+    ],
+)
+def test_resume_must_be_the_same_run(finished: TrainResult, change: dict, message: str) -> None:
+    options = {"recipe": TINY, "out": finished.run_dir, "resume": True, "progress": False, **change}
+    with pytest.raises(BadInputError, match=message):
+        train(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"recipe": "digitz"}, "unknown recipe 'digitz'; known: digits, digits-full"),
+        ({"epochs": 0}, "0 epochs"),
+        ({"devices": 2}, "training on 2 devices; use --devices 1"),
+        ({"threads": 0}, "0 threads"),
+        ({"resume": True}, "holds no run to resume"),
+        ({"data_dir": "/nonexistent"}, "no such folder"),
+    ],
+)
+def test_bad_options(tmp_path: Path, options: dict, message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        train(**{"recipe": TINY, "out": tmp_path / "run", "progress": False, **options})
+
+
+def test_out_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInputError, match="cannot be used as a folder"):
+        train(TINY, out=tmp_path / "file", progress=False)
+
+
+def test_divergence_is_an_error_and_leaves_no_model(tmp_path: Path) -> None:
+    wild = dataclasses.replace(TINY, schedule=CosineSchedule(peak=float("inf")))
+    with pytest.raises(BadInputError, match=r"training diverged: the loss of epoch 1 is nan"):
+        train(wild, out=tmp_path, progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"\x80\x02]q\x00.", None])
+def test_damaged_checkpoint(tmp_path: Path, content: bytes | None, finished: TrainResult) -> None:
+    path = tmp_path / "model.pt"
+    path.write_bytes(finished.checkpoint.read_bytes()[:-200] if content is None else content)
+    with pytest.raises(BadInputError, match="cannot be read as a checkpoint|is no onebit-model file"):
+        load_checkpoint(path)
+
+
+def test_foreign_checkpoints(tmp_path: Path, finished: TrainResult) -> None:
+    with pytest.raises(BadInputError, match="no such file"):
+        load_checkpoint(tmp_path / "model.pt")
+    torch.save({"state_dict": {}}, tmp_path / "other.pt")
+    with pytest.raises(BadInputError, match="is no onebit-model file"):
+        load_checkpoint(tmp_path / "other.pt")
+    with pytest.raises(BadInputError, match="is no onebit-model file"):
+        load_checkpoint(finished.run_dir / "last.ckpt")
+    with pytest.raises(BadInputError, match="unknown recipe 'tiny'"):
+        load_checkpoint(finished.checkpoint)
+    stored = torch.load(finished.checkpoint, weights_only=True)
+    for change, message in (
+        ({"format": 2}, "has format 2"),
+        ({"recipe": "digits"}, "does not fit the model of recipe digits"),
+        ({"recipe": None}, "no usable entry 'recipe'"),
+    ):
+        torch.save({**stored, **change}, tmp_path / "changed.pt")
+        with pytest.raises(BadInputError, match=message):
+            load_checkpoint(tmp_path / "changed.pt")

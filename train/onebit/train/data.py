@@ -1,0 +1,131 @@
+"""Training data on the device: images stay uint8 in memory, batches are drawn and augmented as tensors.
+
+There are no worker processes: for images of this size an affine change of a whole batch costs less than moving it
+between processes. Every epoch draws from its own generator, seeded by (seed, epoch), so that a resumed run sees exactly
+the batches that the uninterrupted run would have seen.
+
+Legend: N samples, B batch, C channels, H height, W width; images are NCHW.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name PyTorch's own documentation uses
+from torch import Tensor
+
+from onebit.core.datasets import Dataset
+from onebit.core.errors import BadInputError
+from onebit.core.metadata import Preprocessing
+from onebit.train.recipes.base import Augmentation
+
+ELASTIC_POINTS = 5
+"""Points per axis of the random displacement grid of `Augmentation.elastic_pixels`."""
+
+
+class TensorImages:
+    """A data set as tensors on `device`: `x` uint8 [N, C, H, W], `y` int64 [N]."""
+
+    def __init__(self, dataset: Dataset, preprocessing: Preprocessing, device: torch.device) -> None:
+        if dataset.y is None or dataset.x.ndim != 4 or dataset.x.dtype != np.uint8:
+            raise BadInputError(
+                f"data set {dataset.name} is {dataset.x.dtype} of shape {dataset.x.shape}",
+                fix="training needs labelled uint8 images [N, H, W, C]",
+            )
+        self.x = torch.from_numpy(np.ascontiguousarray(dataset.x.transpose(0, 3, 1, 2))).to(device)
+        self.y = torch.from_numpy(dataset.y.copy()).to(device)
+        self.table = torch.from_numpy(preprocessing.real_table(dataset.x.shape[3])).to(device)
+
+    def __len__(self) -> int:
+        return int(self.x.shape[0])
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Preprocessed images float32 [B, C, H, W] (channels last in memory) and labels [B] of those samples.
+
+        Preprocessing is the same table look-up as on the device that runs the model.
+        """
+        pixels = self.x[index]
+        channel = torch.arange(pixels.shape[1], device=pixels.device).view(1, -1, 1, 1)
+        images = self.table[channel, pixels.to(torch.int64)]
+        return images.contiguous(memory_format=torch.channels_last), self.y[index]
+
+
+class TrainBatches:
+    """Shuffled, augmented batches of one epoch; every batch is full, the rest of the permutation is left out.
+
+    Set `epoch` before iterating: it decides the permutation and all random changes.
+    """
+
+    def __init__(self, images: TensorImages, batch_size: int, augmentation: Augmentation, seed: int) -> None:
+        if len(images) < batch_size:
+            raise BadInputError(f"{len(images)} training images are fewer than a batch of {batch_size}")
+        self.images = images
+        self.batch_size = batch_size
+        self.augmentation = augmentation
+        self.seed = seed
+        self.epoch = 0
+        self.background = images.table[:, :1].reshape(1, -1, 1, 1)
+
+    def __len__(self) -> int:
+        return len(self.images) // self.batch_size
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
+        device = self.images.x.device
+        order = torch.randperm(len(self.images), generator=generator).to(device)
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            images, labels = self.images.batch(order[start : start + self.batch_size])
+            # Interpolation blends with 0 outside the image, which must be what pixel 0 stands for.
+            moved = augment(images - self.background, self.augmentation, generator) + self.background
+            yield moved, labels
+
+
+class EvalBatches:
+    """All samples in order, unchanged, in batches of at most `batch_size`."""
+
+    def __init__(self, images: TensorImages, batch_size: int = 500) -> None:
+        self.images = images
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return (len(self.images) + self.batch_size - 1) // self.batch_size
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(self.images), self.batch_size):
+            end = min(start + self.batch_size, len(self.images))
+            yield self.images.batch(torch.arange(start, end, device=self.images.x.device))
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """A 63-bit seed from both numbers, unrelated for neighbouring ones (sha256, so that it is the same everywhere)."""
+    digest = hashlib.sha256(f"{seed}/{epoch}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def augment(images: Tensor, amounts: Augmentation, generator: torch.Generator) -> Tensor:
+    """Every image [B, C, H, W] under its own random affine map; same shape and memory format.
+
+    Output coordinates p (in [-1, 1] from edge to edge) are read at A p + t + bend(p), with A = rotation * shear * zoom.
+    """
+    count, _, height, width = images.shape
+    # One row of six numbers per image, always drawn, so that the amounts do not change the order of the stream.
+    draws = (torch.rand(count, 6, generator=generator) * 2 - 1).to(images.device)
+    angle = draws[:, 0] * math.radians(amounts.rotation_degrees)
+    zoom = 1 + draws[:, 1:3] * amounts.zoom
+    shear = draws[:, 3] * amounts.shear
+    shift_x = draws[:, 4] * (2 * amounts.shift_pixels / width)
+    shift_y = draws[:, 5] * (2 * amounts.shift_pixels / height)
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    row_x = torch.stack([cos * zoom[:, 0], (cos * shear - sin) * zoom[:, 1], shift_x], dim=1)
+    row_y = torch.stack([sin * zoom[:, 0], (sin * shear + cos) * zoom[:, 1], shift_y], dim=1)
+    grid = F.affine_grid(torch.stack([row_x, row_y], dim=1), list(images.shape), align_corners=False)
+    if amounts.elastic_pixels:
+        bend = torch.rand(count, 2, ELASTIC_POINTS, ELASTIC_POINTS, generator=generator) * 2 - 1
+        bend = F.interpolate(bend.to(images.device), size=(height, width), mode="bicubic", align_corners=True)
+        pixel = torch.tensor([2 / width, 2 / height], device=images.device)
+        grid = grid + bend.permute(0, 2, 3, 1) * (amounts.elastic_pixels * pixel)
+    return F.grid_sample(images, grid, align_corners=False).contiguous(memory_format=torch.channels_last)

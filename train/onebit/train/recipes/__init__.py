@@ -1,0 +1,28 @@
+"""The recipes by name."""
+
+from __future__ import annotations
+
+from onebit.core.errors import BadInputError
+from onebit.train.recipes.base import Augmentation, CosineSchedule, Recipe
+from onebit.train.recipes.digits import DIGITS, DIGITS_FULL
+
+__all__ = ["Augmentation", "CosineSchedule", "Recipe", "get_recipe", "list_recipes", "recipe_names"]
+
+_RECIPES = {recipe.name: recipe for recipe in (DIGITS, DIGITS_FULL)}
+
+
+def list_recipes() -> tuple[Recipe, ...]:
+    """All recipes, sorted by name."""
+    return tuple(_RECIPES[name] for name in recipe_names())
+
+
+def recipe_names() -> tuple[str, ...]:
+    """The names of all recipes, sorted."""
+    return tuple(sorted(_RECIPES))
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe of that name; BadInputError lists those that exist."""
+    if name not in _RECIPES:
+        raise BadInputError(f"unknown recipe {name!r}", fix=f"known: {', '.join(recipe_names())}")
+    return _RECIPES[name]

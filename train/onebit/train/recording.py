@@ -1,0 +1,118 @@
+"""What a run writes and shows while it trains: metrics.csv, last.ckpt, the progress bar."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from onebit.core.files import atomic_write_text
+from onebit.train.checkpoint import RESUME_FILE, EpochRow, RunState, save_run_state
+from onebit.train.classifier import Classifier
+
+METRICS_FILE = "metrics.csv"
+
+_log = logging.getLogger(__name__)
+
+
+class RunRecorder(pl.Callback):
+    """After every epoch: a row of metrics.csv and a new last.ckpt, in this order, each written as a whole.
+
+    `identity` names the run (its rows and tensors are ignored), `rows` are those of the epochs before a resume.
+    """
+
+    def __init__(self, run_dir: Path, identity: RunState, rows: Sequence[EpochRow] = ()) -> None:
+        self.run_dir = run_dir
+        self.identity = identity
+        self.rows = list(rows)
+        self._started = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts the epoch's clock."""
+        self._started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes the epoch, its validation included."""
+        assert isinstance(pl_module, Classifier)
+        row = EpochRow(
+            epoch=len(self.rows) + 1,
+            train_loss=pl_module.train_loss,
+            val_accuracy=pl_module.val_accuracy,
+            lr=pl_module.learning_rate,
+            seconds=time.monotonic() - self._started,
+        )
+        self.rows.append(row)
+        atomic_write_text(self.run_dir / METRICS_FILE, metrics_text(self.rows))
+        state = replace(
+            self.identity,
+            rows=tuple(self.rows),
+            module=pl_module.module.state_dict(),
+            optimizer=trainer.optimizers[0].state_dict(),
+        )
+        save_run_state(self.run_dir / RESUME_FILE, state)
+        _log.info("epoch %d: loss %.4f, test accuracy %.2f %%", row.epoch, row.train_loss, 100 * row.val_accuracy)
+
+
+def metrics_text(rows: Sequence[EpochRow]) -> str:
+    """The rows as CSV with a header line."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([field.name for field in fields(EpochRow)])
+    for row in rows:
+        values = {**asdict(row), "train_loss": f"{row.train_loss:.6f}", "lr": f"{row.lr:.6g}"}
+        writer.writerow({**values, "seconds": f"{row.seconds:.2f}"}.values())
+    return text.getvalue()
+
+
+class ProgressBar(pl.Callback):
+    """A bar on stderr that counts epochs and shows the last loss and accuracy."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draws the bar."""
+        assert isinstance(pl_module, Classifier)
+        self._progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("epochs {task.fields[result]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task = self._progress.add_task(
+            "training", total=self.epochs, completed=pl_module.epochs_before, result=""
+        )
+        self._progress.start()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Moves the bar on."""
+        assert isinstance(pl_module, Classifier)
+        if self._progress is not None:
+            result = f"loss {pl_module.train_loss:.3f}, test {100 * pl_module.val_accuracy:.1f} %"
+            self._progress.update(self._task, advance=1, result=result)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leaves the finished bar on the screen."""
+        self._stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> Any:
+        """Frees the terminal."""
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
