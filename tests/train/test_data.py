@@ -12,6 +12,8 @@ from onebit.core.metadata import Preprocessing
 from onebit.train.data import EvalBatches, TensorImages, TrainBatches, augment
 from onebit.train.recipes import Augmentation, CosineSchedule
 
+CPU = torch.device("cpu")
+
 
 def dataset(count: int = 10, channels: int = 2) -> Dataset:
     x = np.random.default_rng(0).integers(0, 256, (count, 6, 5, channels), dtype=np.uint8)
@@ -22,7 +24,7 @@ PREPROCESSING = Preprocessing(scale=1 / 255, offset=-0.5, mean=(0.1, 0.2), std=(
 
 
 def images() -> TensorImages:
-    return TensorImages(dataset(), PREPROCESSING, torch.device("cpu"))
+    return TensorImages(dataset(), PREPROCESSING, CPU)
 
 
 def test_batch_is_the_preprocessing_of_the_metadata() -> None:
@@ -30,6 +32,12 @@ def test_batch_is_the_preprocessing_of_the_metadata() -> None:
     expected = PREPROCESSING.apply(dataset().x[[7, 2]], np.float32).transpose(0, 3, 1, 2)
     assert np.array_equal(x.numpy(), expected)
     assert y.tolist() == [7, 2]
+
+
+def test_read_only_memory_is_fine() -> None:
+    pixels = np.frombuffer(bytes(range(24)), np.uint8).reshape(2, 4, 3, 1)
+    tensors = TensorImages(Dataset("read-only", "train", pixels, np.zeros(2, np.int64), (), ""), Preprocessing(), CPU)
+    assert tensors.x.flatten().tolist() == list(range(24))
 
 
 def test_an_epoch_is_decided_by_seed_and_number() -> None:
@@ -52,7 +60,7 @@ def test_no_augmentation_is_the_identity() -> None:
 
 def test_background_stays_what_pixel_0_is() -> None:
     blank = Dataset("blank", "train", np.zeros((4, 6, 5, 2), np.uint8), np.zeros(4, np.int64), (), "")
-    tensors = TensorImages(blank, PREPROCESSING, torch.device("cpu"))
+    tensors = TensorImages(blank, PREPROCESSING, CPU)
     batches = TrainBatches(tensors, 4, Augmentation(3.0, 45.0, 0.5, 0.5), seed=1)
     for x, _ in batches:
         assert torch.equal(x, tensors.batch(torch.arange(4))[0])
@@ -83,7 +91,7 @@ def test_unusable_data() -> None:
         TrainBatches(images(), 11, Augmentation(), seed=1)
     unlabelled = Dataset("made up", "train", dataset().x, None, (), "")
     with pytest.raises(BadInputError, match="labelled uint8 images"):
-        TensorImages(unlabelled, PREPROCESSING, torch.device("cpu"))
+        TensorImages(unlabelled, PREPROCESSING, CPU)
 
 
 def test_cosine_schedule() -> None:

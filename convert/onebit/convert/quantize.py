@@ -44,7 +44,7 @@ SIGN_LEVELS = Quantization.per_tensor(1 / 127, 0)
 
 
 def calibrate(graph: Graph, x: Array) -> dict[str, tuple[float, float]]:
-    """Smallest and largest value of every float32 activation and of the input, for real inputs `x` [N, ...] (float32)."""
+    """Smallest and largest value of the input and of every float32 activation, for real inputs `x` float32 [N, ...]."""
     if len(x) == 0:
         raise BadInputError("no calibration samples", fix="give at least one, better some hundred")
     names = [t.name for t in graph.activations() if t.dtype is DType.FLOAT32]
@@ -70,7 +70,7 @@ def activation_quantization(low: float, high: float) -> Quantization:
     scale = np.float32((high - low) / 255)
     if scale < np.finfo(np.float32).tiny:
         return Quantization.per_tensor(1.0, 0)
-    zero_point = int(round_half_away(np.float64(-128 - low / float(scale))))
+    zero_point = int(round_half_away(np.array(-128 - low / float(scale))))
     return Quantization.per_tensor(float(scale), min(127, max(-128, zero_point)))
 
 
@@ -155,13 +155,12 @@ class _Quantizer:
         scales = weight_scales(weights, bias, float(in_scale), per_channel=isinstance(node.op, Conv2d))
         steps = scales.reshape(-1, *(1,) * (weights.ndim - 1)).astype(np.float64)
         q = np.clip(round_half_away(weights / steps), -WEIGHT_LIMIT, WEIGHT_LIMIT)
+        bias_name = f"{filters}/bias" if old is None else old.name
         bias_scales = (in_scale * scales).astype(np.float32)
         names = (
             x,
             self._constant(filters, q, DType.INT8, scales),
-            self._constant(
-                f"{filters}/bias" if old is None else old.name, round_half_away(bias / bias_scales), DType.INT32, bias_scales
-            ),
+            self._constant(bias_name, round_half_away(bias / bias_scales), DType.INT32, bias_scales),
         )
         return Node(node.op, names, node.outputs)
 

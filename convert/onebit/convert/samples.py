@@ -16,10 +16,10 @@ RANDOM_SAMPLES = 64
 RANDOM_SEED = 0
 
 
-def random_samples(tensor: Tensor, metadata: ModelMetadata | None) -> Array:
-    """Seeded inputs [N, ...] for the input `tensor`: pixels (uint8) where the metadata tells their use, else normal."""
+def random_samples(input_shape: tuple[int, ...], metadata: ModelMetadata | None, count: int = RANDOM_SAMPLES) -> Array:
+    """Seeded inputs [count, ...] for a model input [1, ...]: uint8 pixels if there is metadata, else normal."""
     rng = np.random.default_rng(RANDOM_SEED)
-    shape = (RANDOM_SAMPLES, *tensor.shape[1:])
+    shape = (count, *input_shape[1:])
     if metadata is not None:
         return rng.integers(0, 256, shape, dtype=np.uint8)
     return rng.standard_normal(shape).astype(np.float32)
@@ -66,6 +66,6 @@ def channels_first(x: Array) -> Array:
 
 
 def like_source(x: Array, source_shape: tuple[int, ...]) -> Array:
-    """A tensor of the file, [N, H, W, C] or [N, features], in the source's shape: flat in the order C, H, W, or NCHW."""
+    """A tensor of the file, [N, H, W, C] or [N, features], in the source's shape: NCHW, or flat in that order."""
     ordered = channels_first(x)
     return ordered.reshape(len(x), *source_shape[1:])

@@ -1,8 +1,8 @@
 """How each layer of a PyTorch model becomes operators: one importer per module class or ``onebit_kind``.
 
 Weights go from OIHW to OHWI, and a dense layer behind a flattened map from the order C, H, W of its inputs to H, W, C.
-A binary dense layer is a binary convolution whose kernel is as large as the map. PyTorch's symmetric padding is accepted
-only where it is TensorFlow's SAME padding for this input, never turned into something close to it.
+A binary dense layer is a binary convolution whose kernel is as large as the map. PyTorch's symmetric padding is
+accepted only where it is TensorFlow's SAME padding for this input, never turned into something close to it.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def import_conv2d(build: GraphBuilder, layer: Layer, x: Value) -> Value:
 
 
 def binary_weight(layer: Layer) -> tuple[Array, Array]:
-    """Signs (bool, True is -1) in torch's order and the scale per output channel, of a layer that claims to be binary."""
+    """Signs (bool, True is -1) in torch's order, and the scale per output channel, of a layer said to be binary."""
     module = layer.module
     deployed = getattr(getattr(module, "input_quantizer", None), "deploys_as", None)
     if deployed != "sign":

@@ -1,7 +1,7 @@
 """From any traceable `nn.Module` to a torch.fx graph that consists of module calls only.
 
-Function and method calls that have a module form (``torch.flatten``, ``x.view(n, -1)``, ``F.relu``) are replaced by that
-module, so that the importers and the verification know one form of each operation.
+Function and method calls that have a module form (``torch.flatten``, ``x.view(n, -1)``, ``F.relu``) are replaced by
+that module, so that the importers and the verification know one form of each operation.
 
 Legend: N batch, C channels, H height, W width; torch tensors are NCHW or [N, features].
 """
@@ -36,7 +36,7 @@ class Traced:
     @property
     def input(self) -> fx.Node:
         """The only placeholder."""
-        return next(node for node in self.graph_module.graph.nodes if node.op == "placeholder")
+        return cast("fx.Node", next(n for n in self.graph_module.graph.nodes if n.op == "placeholder"))
 
     @property
     def output(self) -> fx.Node:
@@ -61,9 +61,9 @@ class _Tracer(fx.Tracer):
 def trace(source: nn.Module, example_input: Tensor) -> Traced:
     """Trace `source` with `example_input` [N, C, H, W] or [N, features]; only its shape counts, and N becomes 1.
 
-    `source` is not changed. BadInputError for a module that cannot be traced or does not run on the example, for several
-    inputs or outputs, dynamic shapes and parameters that are not finite; UnsupportedError for functions without a
-    module form, all listed at once.
+    `source` is not changed. BadInputError for a module that cannot be traced or does not run on the example, for
+    several inputs or outputs, and for parameters that are not finite; UnsupportedError for functions without a module
+    form, all listed at once.
     """
     module = copy.deepcopy(source).cpu().float().eval()
     _refuse_not_finite(module)

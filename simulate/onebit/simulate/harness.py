@@ -270,13 +270,13 @@ def _write_adapter(path: Path, model_name: str, input_bytes: int, output_bytes: 
     macro = model_name.upper()
     path.write_text(
         f'#include "{model_name}.h"\n'
-        f"#define MODEL_INVOKE {model_name}_invoke\n"
-        f"#define MODEL_INPUT_SIZE {macro}_INPUT_SIZE\n"
-        f"#define MODEL_OUTPUT_SIZE {macro}_OUTPUT_SIZE\n"
-        f"#define MODEL_INPUT_BYTES {input_bytes}u\n"
-        f"#define MODEL_OUTPUT_BYTES {output_bytes}u\n"
-        f"typedef {model_name}_input_t model_input_t;\n"
-        f"typedef {model_name}_output_t model_output_t;\n",
+        f"#define ONEBIT_MODEL_INVOKE {model_name}_invoke\n"
+        f"#define ONEBIT_MODEL_INPUT_SIZE {macro}_INPUT_SIZE\n"
+        f"#define ONEBIT_MODEL_OUTPUT_SIZE {macro}_OUTPUT_SIZE\n"
+        f"#define ONEBIT_MODEL_INPUT_BYTES {input_bytes}u\n"
+        f"#define ONEBIT_MODEL_OUTPUT_BYTES {output_bytes}u\n"
+        f"typedef {model_name}_input_t onebit_model_input_t;\n"
+        f"typedef {model_name}_output_t onebit_model_output_t;\n",
         encoding="ascii",
     )
 

@@ -36,7 +36,8 @@ class TensorImages:
                 f"data set {dataset.name} is {dataset.x.dtype} of shape {dataset.x.shape}",
                 fix="training needs labelled uint8 images [N, H, W, C]",
             )
-        self.x = torch.from_numpy(np.ascontiguousarray(dataset.x.transpose(0, 3, 1, 2))).to(device)
+        # A copy in any case: the data set's memory may be read-only, which tensors cannot be.
+        self.x = torch.from_numpy(dataset.x.transpose(0, 3, 1, 2).copy(order="C")).to(device)
         self.y = torch.from_numpy(dataset.y.copy()).to(device)
         self.table = torch.from_numpy(preprocessing.real_table(dataset.x.shape[3])).to(device)
 

@@ -12,11 +12,11 @@
 /* A function need not write all words of its frame: a stack of which less than this is left may have overflowed. */
 #define STACK_RESERVE_BYTES 1024u
 
-typedef char input_bytes_match[sizeof(model_input_t) * MODEL_INPUT_SIZE == MODEL_INPUT_BYTES ? 1 : -1];
-typedef char output_bytes_match[sizeof(model_output_t) * MODEL_OUTPUT_SIZE == MODEL_OUTPUT_BYTES ? 1 : -1];
+typedef char input_bytes_match[sizeof(onebit_model_input_t) * ONEBIT_MODEL_INPUT_SIZE == ONEBIT_MODEL_INPUT_BYTES ? 1 : -1];
+typedef char output_bytes_match[sizeof(onebit_model_output_t) * ONEBIT_MODEL_OUTPUT_SIZE == ONEBIT_MODEL_OUTPUT_BYTES ? 1 : -1];
 
-static model_input_t input[MODEL_INPUT_SIZE];
-static model_output_t output[MODEL_OUTPUT_SIZE];
+static onebit_model_input_t input[ONEBIT_MODEL_INPUT_SIZE];
+static onebit_model_output_t output[ONEBIT_MODEL_OUTPUT_SIZE];
 
 #if defined(ONEBIT_LAYERS)
 static int layers_file;
@@ -56,7 +56,7 @@ static __attribute__((noinline)) int invoke_measured(void *stack_limit, uint32_t
     for (word = limit; (uintptr_t)word < top; word++) {
         *word = PAINT;
     }
-    const int status = MODEL_INVOKE(input, output);
+    const int status = ONEBIT_MODEL_INVOKE(input, output);
     for (word = limit; (uintptr_t)word < top && *word == PAINT; word++) {
     }
     const uint32_t used = (uint32_t)(top - (uintptr_t)word);

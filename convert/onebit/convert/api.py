@@ -1,0 +1,192 @@
+"""`convert`: a source model to a verified `.tflite`. Heavy imports happen inside the functions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onebit.convert.quantize import calibrate, quantize_int8
+from onebit.convert.samples import check_samples, file_input, random_samples, real_values
+from onebit.core import DType, Graph, evaluate, read_model, write_model
+from onebit.core.errors import BadInputError, UnsupportedError, VerificationError
+from onebit.core.files import atomic_write_bytes
+from onebit.core.graph import Array
+from onebit.core.metadata import ModelMetadata
+from onebit.core.passes import Pass, run_passes
+from onebit.core.passes.fold_batch_norm import fold_batch_norm
+from onebit.core.passes.fold_sign import fold_sign_into_bconv
+from onebit.core.passes.sign_before_pool import sign_before_pool
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from onebit.convert.verify import Oracle, Verified
+
+PASSES: tuple[Pass, ...] = (
+    # first, so that batch norm and sign stand directly behind their convolution
+    sign_before_pool,
+    # before the sign is folded: one multiplier and bias per channel is all that a threshold has to replace
+    fold_batch_norm,
+    # what is left between a binary convolution and a sign becomes a threshold where enumeration proves it
+    fold_sign_into_bconv,
+)
+
+KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A written model: `ops` counts its operators by name, `dtype` is that of its input and output."""
+
+    output: Path
+    sha256: str
+    bytes: int
+    dtype: str
+    verified: Verified
+    ops: dict[str, int]
+
+
+def convert(
+    source: nn.Module | Path | str,
+    out: Path | str,
+    *,
+    metadata: ModelMetadata | None = None,
+    example_input: Any = None,
+    int8: bool = False,
+    calibration: Array | None = None,
+    samples: Array | None = None,
+    oracle: Oracle | None = None,
+) -> Converted:
+    """Convert `source` to the file `out`, verified before it is written; on any error nothing is written.
+
+    `source` is a torch module, whose forward() takes one tensor [N, C, H, W] or [N, features] and returns [N, classes],
+    or the path of a `.tflite`, which is checked and copied as it is. `example_input` (torch, any N; only its shape
+    counts) defaults to the module's attribute of that name. `metadata` travels in the file. `int8` makes input and
+    output int8 and needs `calibration`; `calibration` and `samples` (what the check compares on, default: seeded random
+    inputs) are uint8 pixels or real inputs, [N, H, W, C] or [N, features]. `oracle` executes the file in the check,
+    by default onebit's own semantics.
+
+    Raises BadInputError and UnsupportedError, with the layer's name, and VerificationError, with the first layer whose
+    result differs.
+    """
+    if isinstance(source, str | Path):
+        return _convert_file(Path(source), Path(out), metadata, int8=int8, samples=samples, oracle=oracle)
+    from onebit.convert.torch_source import import_torch
+    from onebit.convert.verify import CoreOracle, verify
+
+    _refuse_foreign(source)
+    imported = import_torch(source, _example(source, example_input), metadata)
+    tensor = imported.graph.input
+    for x, what in ((calibration, "calibration samples"), (samples, "samples")):
+        if x is not None:
+            check_samples(x, tensor, metadata, what)
+    graph = optimize(imported.graph)
+    if int8:
+        if calibration is None:
+            raise BadInputError(
+                "int8 needs data to calibrate the ranges of its tensors",
+                where="convert",
+                fix="give --calibration DATASET (calibration=images in Python)",
+            )
+        graph = quantize_int8(graph, calibrate(graph, real_values(calibration, metadata)))
+    model = write_model(graph)
+    compared = random_samples(tensor.shape, metadata) if samples is None else samples
+    verified = verify(imported, model, compared, oracle or CoreOracle())
+    return _write(Path(out), model, graph, verified)
+
+
+def optimize(graph: Graph) -> Graph:
+    """The float graph after the converter's passes (`PASSES`)."""
+    return run_passes(graph, PASSES).graph
+
+
+def _write(out: Path, model: bytes, graph: Graph, verified: Verified) -> Converted:
+    atomic_write_bytes(out, model)
+    ops = Counter(node.op.name for node in graph.nodes)
+    digest = hashlib.sha256(model).hexdigest()
+    return Converted(out, digest, len(model), graph.input.dtype.value, verified, dict(sorted(ops.items())))
+
+
+def _refuse_foreign(source: Any) -> None:
+    from torch import nn
+
+    if not isinstance(source, nn.Module):
+        if type(source).__module__.partition(".")[0] in ("keras", "tf_keras", "tensorflow", "larq"):
+            raise _keras()
+        raise BadInputError(
+            f"cannot convert a {type(source).__name__}", fix="give a torch.nn.Module or the path of a .tflite"
+        )
+
+
+def _keras(where: str = "") -> UnsupportedError:
+    return UnsupportedError(
+        "Keras sources are not converted here",
+        where=where,
+        fix="use larq_compute_engine.convert_keras_model and give the .tflite",
+    )
+
+
+def _example(source: nn.Module, example_input: Any) -> torch.Tensor:
+    import torch
+
+    example = getattr(source, "example_input", None) if example_input is None else example_input
+    if example is None:
+        raise BadInputError(
+            "the shape of the model's input is not known",
+            where=type(source).__name__,
+            fix="give --input-shape N,H,W,C, or the attribute example_input (torch, NCHW)",
+        )
+    if isinstance(example, np.ndarray):
+        example = torch.from_numpy(example)
+    if not isinstance(example, torch.Tensor) or len(example) == 0:
+        raise BadInputError("example_input is no tensor with a sample", fix="give a torch.Tensor [N, C, H, W]")
+    return example
+
+
+# ------------------------------------------------------------------------------------------------------------- .tflite
+
+
+def _convert_file(
+    source: Path, out: Path, metadata: ModelMetadata | None, *, int8: bool, samples: Array | None, oracle: Oracle | None
+) -> Converted:
+    """A `.tflite` as it is (or with other metadata), after checking that it can be read and evaluated."""
+    if source.suffix.lower() in KERAS_SUFFIXES or (source / "saved_model.pb").is_file():
+        raise _keras(str(source))
+    graph = read_model(source)
+    if int8 and graph.output.dtype is not DType.INT8:
+        raise UnsupportedError(
+            "a finished .tflite is not quantized", where=str(source), fix="convert its source model with --int8"
+        )
+    model = source.read_bytes()
+    if metadata is not None and metadata != graph.metadata:
+        graph = replace(graph, metadata=metadata)
+        model = write_model(graph)
+    if samples is None:
+        samples = random_samples(graph.input.shape, graph.metadata)
+    check_samples(samples, graph.input, graph.metadata, "samples")
+    return _write(out, model, graph, _verify_file(graph, model, samples, oracle))
+
+
+def _verify_file(graph: Graph, model: bytes, samples: Array, oracle: Oracle | None) -> Verified:
+    """The file under the oracle against onebit's semantics: int8 equal, float within 1e-5 of the range."""
+    from onebit.convert.verify import CoreOracle, Verified
+
+    x = file_input(samples, graph.input, graph.metadata)
+    wanted = evaluate(graph, x)[graph.output.name].astype(np.float64)
+    executor = oracle or CoreOracle()
+    got = executor.run(model, x, [graph.output.name])[0].astype(np.float64)
+    difference = float(np.abs(got - wanted).max())
+    tolerance = 0.0 if graph.output.dtype is not DType.FLOAT32 else 1e-5 * float(np.ptp(wanted))
+    if not difference <= tolerance:
+        raise VerificationError(
+            f"{executor.engine} and onebit differ by {difference:g}", where=f"'{graph.output.name}'", fix="report it"
+        )
+    flat_got, flat_wanted = (v.reshape(len(x), -1) for v in (got, wanted))
+    equal = int((flat_got.argmax(axis=1) == flat_wanted.argmax(axis=1)).sum())
+    return Verified(len(x), difference, equal, 0, executor.engine)
