@@ -44,7 +44,7 @@ def convert(
         str | None,
         typer.Option(
             metavar="DATASET",
-            help="Data for int8 ranges and the check: name[:split], .npz or random:N; default: the model's.",
+            help="Data for int8 ranges and the check: name[:split], .npz, random:N.",
         ),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(metavar="D", help="Folder that holds the data set.")] = None,
@@ -90,7 +90,7 @@ def _resolve(source: str, input_shape: str | None, preprocessing: Preprocessing 
     if not path.exists() and is_callable_spec(source):
         model = load_callable(source)
         shape = None if input_shape is None else _shape(input_shape)
-        example = getattr(model, "example_input", None) if shape is None else _zeros(shape)
+        example: Any = getattr(model, "example_input", None) if shape is None else _zeros(shape)
         if shape is None and getattr(example, "ndim", 0) in (2, 4):
             dims = tuple(int(d) for d in example.shape)
             shape = (1, *dims[2:], dims[1])

@@ -1,7 +1,8 @@
 """A bounds-checked flatbuffer decoder driven by the schema tables.
 
-Files come from strangers: every offset, length and count is checked against the file before it is used, and the
-number of decoded objects is bounded, so that a small hostile file can neither read outside itself nor blow up memory.
+Files come from strangers: every offset, length and count is checked against the file before it is used. Offsets may
+also point to the same bytes again and again, so the number of decoded objects and bytes is bounded by the file's size:
+a small hostile file can neither read outside itself nor cost much time or memory.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ _NUMPY: Final = {"i32": "<i4", "i64": "<i8", "f32": "<f4", "u8": "u1"}
 
 #: decoded tables and strings of one file; the largest known LCE models have a few thousand
 MAX_OBJECTS: Final = 200_000
+#: least size of a table or string that shares nothing: an offset to it, and four bytes of its own
+OBJECT_BYTES: Final = 8
+#: how often a file's bytes may be decoded on average; a writer that shares equal strings decodes a few twice
+MAX_SHARING: Final = 2
 
 Record = dict[str, Any]
 
@@ -31,7 +36,8 @@ class Decoder:
     def __init__(self, data: bytes, source: str) -> None:
         self._data = data
         self._source = source
-        self._objects = 0
+        self._objects_left = min(MAX_OBJECTS, MAX_SHARING * len(data) // OBJECT_BYTES)
+        self._bytes_left = MAX_SHARING * len(data)
 
     def error(self, message: str) -> BadInputError:
         """A one-line complaint about the file."""
@@ -54,9 +60,9 @@ class Decoder:
         return at + int(self._scalar("u32", at))
 
     def _count(self) -> None:
-        self._objects += 1
-        if self._objects > MAX_OBJECTS:
-            raise self.error(f"the flatbuffer describes more than {MAX_OBJECTS} objects")
+        self._objects_left -= 1
+        if self._objects_left < 0:
+            raise self.error("the flatbuffer describes more objects than its size allows")
 
     def _table(self, at: int, name: str) -> Record:
         self._count()
@@ -108,6 +114,9 @@ class Decoder:
     def _array(self, at: int, kind: str) -> np.ndarray[Any, Any]:
         dtype = np.dtype(_NUMPY[kind])
         length = self._length(at, dtype.itemsize)
+        self._bytes_left -= length * dtype.itemsize
+        if self._bytes_left < 0:
+            raise self.error("the flatbuffer describes more data than its size allows")
         return np.frombuffer(self._data, dtype, length, at + 4)
 
     def _string(self, at: int) -> str:

@@ -47,7 +47,7 @@ class Encoder:
                 self._scalar(field.slot, field.kind, present[key], field.default)
         return int(b.EndObject())
 
-    def _scalar(self, slot: int, kind: str, value: Any, default: int | float) -> None:
+    def _scalar(self, slot: int, kind: str, value: Any, default: float) -> None:
         b = self._builder
         prepend = {
             "bool": b.PrependBoolSlot, "u8": b.PrependUint8Slot, "i8": b.PrependInt8Slot, "i32": b.PrependInt32Slot,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from flatbuffers import flexbuffers
 
 from onebit.core import spec
 from onebit.core.errors import BadInputError, UnsupportedError
+from onebit.core.flatbuffer.builtin_names import builtin_name
 from onebit.core.flatbuffer.decode import Decoder, Record
 from onebit.core.flatbuffer.schema import CUSTOM, SCHEMA_VERSION, TENSOR_TYPE_NAMES, TENSOR_TYPES
 from onebit.core.graph import Array, DType, Graph, Node, Quantization, Tensor
@@ -18,6 +19,9 @@ from onebit.core.ops import OPS, BuiltinOp, LceBconv2d, LceBMaxPool2d, LceQuanti
 
 #: elements of one tensor; far above any microcontroller, far below what would exhaust the host
 MAX_ELEMENTS = 2**28
+MAX_DIMENSIONS = 8
+#: entries of an operator's custom options; LceBconv2d has 8
+MAX_OPTIONS = 64
 
 _BUILTINS = {op.code: op for op in OPS.values() if issubclass(op, BuiltinOp)}
 
@@ -25,8 +29,8 @@ _BUILTINS = {op.code: op for op in OPS.values() if issubclass(op, BuiltinOp)}
 def read_model(source: Path | str | bytes) -> Graph:
     """Read a `.tflite` file (path) or its content (bytes) into a verified graph.
 
-    Raises BadInputError for a missing, truncated or malformed file and for dynamic shapes or batches above 1, and
-    UnsupportedError that lists all unsupported operators and dtypes at once.
+    Raises BadInputError for a missing, truncated or malformed file and for dynamic shapes, UnsupportedError that lists
+    all unsupported operators and dtypes at once, and SpecError where a rule of the spec is broken (batches above 1).
     """
     if isinstance(source, bytes):
         return _Reader(source, "model").graph()
@@ -35,6 +39,8 @@ def read_model(source: Path | str | bytes) -> Graph:
         data = path.read_bytes()
     except OSError as e:
         raise BadInputError(f"cannot read the model: {e.strerror}", where=str(path), fix="give a .tflite file") from e
+    except ValueError as e:
+        raise BadInputError(f"cannot read the model: {e}", where=repr(str(path)), fix="give a .tflite file") from e
     return _Reader(data, path.name).graph()
 
 
@@ -58,6 +64,8 @@ class _Reader:
         names = [record["name"] or f"tensor_{i}" for i, record in enumerate(self._records)]
         seen: set[str] = set()
         for name in names:
+            if not name.isprintable():
+                raise self._bad(f"the tensor name {name!a} has unprintable characters", fix="rename the layer")
             if name in seen:
                 raise self._bad(f"two tensors are named '{name}'", fix="give every layer its own name")
             seen.add(name)
@@ -67,6 +75,11 @@ class _Reader:
         subgraph = self._model["subgraphs"][0]
         operators = [(record, self._op(record)) for record in subgraph["operators"]]
         self._refuse_unsupported(operators)
+        for end in ("inputs", "outputs"):
+            if (count := len(_ints(subgraph[end]))) != 1:
+                raise UnsupportedError(
+                    f"{count} model {end}, supported is 1", where=self._source, fix="split the model"
+                )
         tensors: dict[str, Tensor] = {}
         nodes = []
         for i in [*_ints(subgraph["inputs"]), *(i for record, _ in operators for i in _ints(record["inputs"]))]:
@@ -101,7 +114,7 @@ class _Reader:
         code = max(codes[index]["builtin_code"], codes[index]["deprecated_builtin_code"])
         op: type[Op] | None = OPS.get(codes[index]["custom_code"]) if code == CUSTOM else _BUILTINS.get(code)
         if op is None or op.internal:
-            return f"custom operator '{codes[index]['custom_code']}'" if code == CUSTOM else f"builtin operator {code}"
+            return f"custom operator {codes[index]['custom_code']!a}" if code == CUSTOM else builtin_name(code)
         options = self._custom_options(record) if code == CUSTOM else record["builtin_options"]
         try:
             return op.from_options(options or _DEFAULT_OPTIONS)  # type: ignore[attr-defined, no-any-return]
@@ -113,24 +126,29 @@ class _Reader:
         if raw is None or len(raw) == 0:
             return {}
         try:
-            options = flexbuffers.Loads(raw.tobytes())
+            return _integer_map(raw.tobytes())
         except Exception as e:  # the flexbuffers package raises whatever it stumbles over
-            raise self._bad("an operator has custom options that are no flexbuffer map") from e
-        if not isinstance(options, dict) or not all(isinstance(v, int) for v in options.values()):
-            raise self._bad("an operator has custom options that are no map of integers")
-        return options
+            raise self._bad("an operator has custom options that are no flexbuffer map of integers") from e
 
     def _refuse_unsupported(self, operators: list[tuple[Record, Op | str]]) -> None:
-        found = [
-            f"{op} (output '{self._name(_ints(record['outputs'])[0])}')"
-            for record, op in operators
-            if isinstance(op, str) and len(_ints(record["outputs"]))
-        ]
+        """UnsupportedError that lists all operators and dtypes of the graph that onebit does not have."""
+        found = []
+        used: dict[int, None] = {}
+        for record, op in operators:
+            outputs = _ints(record["outputs"])
+            used.update(dict.fromkeys(i for i in (*_ints(record["inputs"]), *outputs) if i != -1))
+            if isinstance(op, str):
+                found.append(f"{op} (output {', '.join(_short(self._name(i)) for i in outputs) or 'none'})")
+        for i in used:
+            name, code = self._name(i), self._records[i]["type"]
+            if code not in TENSOR_TYPES:
+                found.append(f"dtype {TENSOR_TYPE_NAMES.get(code, code)} (tensor {_short(name)})")
         if found:
+            operators_known = ", ".join(sorted(n for n, op in OPS.items() if not op.internal))
             raise UnsupportedError(
                 f"unsupported: {', '.join(found)}",
                 where=self._source,
-                fix=f"supported operators are {', '.join(sorted(n for n, op in OPS.items() if not op.internal))}",
+                fix=f"supported are {operators_known}; float32, int8 and packed bits",
             )
 
     def _name(self, index: int) -> str:
@@ -139,10 +157,11 @@ class _Reader:
         return self._names[index]
 
     def _tensor(self, index: int) -> Tensor:
-        record, name = self._records[index], self._name(index)
+        name = self._name(index)
+        record = self._records[index]
         shape = self._shape(record, name)
         if record["type"] not in TENSOR_TYPES:
-            found = TENSOR_TYPE_NAMES.get(record["type"], str(record["type"]))
+            found = TENSOR_TYPE_NAMES.get(record["type"], record["type"])
             raise UnsupportedError(
                 f"dtype {found}", where=f"{self._source}: '{name}'", fix="allowed are float32, int8 and packed bits"
             )
@@ -152,14 +171,16 @@ class _Reader:
     def _shape(self, record: Record, name: str) -> tuple[int, ...]:
         shape = _ints(record["shape"])
         signature = _ints(record["shape_signature"])
-        if any(d < 0 for d in (*shape, *signature)):
+        if max(len(shape), len(signature)) > MAX_DIMENSIONS:
+            count = max(len(shape), len(signature))
+            raise self._bad(f"{count} dimensions, supported are {MAX_DIMENSIONS}", where=f"'{name}'")
+        # a batch of any size is used with a batch of 1
+        fixed = signature[1:] if shape[:1] == (1,) and signature[:1] == (-1,) else signature
+        if any(d < 0 for d in (*shape, *fixed)):
             fix = "convert it with fixed input dimensions"
             raise self._bad(f"dynamic shape {list(signature or shape)}", where=f"'{name}'", fix=fix)
-        elements = 1
-        for d in shape:
-            elements *= d
-        if not 1 <= elements <= MAX_ELEMENTS:
-            raise self._bad(f"shape {list(shape)} has {elements} elements", where=f"'{name}'")
+        if not 1 <= prod(shape) <= MAX_ELEMENTS:
+            raise self._bad(f"shape {list(shape)} has {prod(shape)} elements", where=f"'{name}'")
         return shape
 
     def _quantization(self, record: Record, name: str) -> Quantization | None:
@@ -179,10 +200,11 @@ class _Reader:
         raw = buffers[record["buffer"]]["data"]
         if record["buffer"] == 0 or raw is None or len(raw) == 0:
             return None
-        wanted = int(np.prod(shape)) * dtype.numpy.itemsize
+        wanted = prod(shape) * dtype.numpy.itemsize
         if len(raw) != wanted:
             raise self._bad(f"its buffer has {len(raw)} bytes, its shape needs {wanted}", where=f"'{name}'")
-        data: Array = np.frombuffer(raw.tobytes(), dtype.numpy.newbyteorder("<")).reshape(shape)
+        # a view: many tensors may share one large buffer
+        data: Array = raw.view(dtype.numpy.newbyteorder("<")).reshape(shape)
         return data
 
     def _restore_bits(self, node: Node, tensors: dict[str, Tensor]) -> None:
@@ -231,6 +253,31 @@ class _Reader:
 
 def _ints(vector: Any) -> tuple[int, ...]:
     return () if vector is None else tuple(int(v) for v in vector)
+
+
+def _short(name: str) -> str:
+    """A quoted name, cut for lists: fused TFLite layers carry the names of all their parts."""
+    return f"'{name if len(name) <= 60 else name[:57] + '...'}'"
+
+
+def _integer_map(raw: bytes) -> dict[str, int]:
+    """The entries of a flexbuffer map of integers, at most MAX_OPTIONS; raises whatever it stumbles over.
+
+    Only the root is opened: nested values may refer to each other and grow without bound.
+    """
+    root = flexbuffers.GetRoot(raw)
+    if not root.IsMap:
+        raise ValueError("no map")
+    entries = root.AsMap
+    if len(entries) > MAX_OPTIONS:
+        raise ValueError("too many options")
+    keys, values = entries.Keys, entries.Values
+    options: dict[str, int] = {}
+    for i in range(len(entries)):
+        if not (values[i].IsInt or values[i].IsBool):
+            raise ValueError("not an integer")
+        options[keys[i].AsKey] = int(values[i].AsInt)
+    return options
 
 
 class _Defaults(dict[str, Any]):
