@@ -62,7 +62,7 @@ def real_valued() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(2, 6, 3, padding="same"), nn.ReLU(), nn.MaxPool2d(3, stride=2, padding=1),
         nn.Conv2d(6, 7, 3, stride=(2, 1), bias=False), nn.BatchNorm2d(7), nn.ReLU6(), nn.MaxPool2d(2), nn.ReLU(),
-        nn.Flatten(), nn.Linear(7 * 2 * 3, 9), nn.Hardtanh(), nn.Identity(), nn.Linear(9, 3, bias=False),
+        nn.Flatten(), nn.Linear(7 * 1 * 3, 9), nn.Hardtanh(), nn.Identity(), nn.Linear(9, 3, bias=False),
     )  # fmt: skip
 
 
@@ -114,7 +114,7 @@ NETS = {
     "digits": (digits, (1, 28, 28)),
     "odd_channels": (odd_channels, (3, 13, 17)),
     "zero_padded_float_head": (zero_padded_float_head, (1, 12, 12)),
-    "real_valued": (real_valued, (2, 16, 15)),
+    "real_valued": (real_valued, (2, 15, 15)),
     "vectors": (vectors, (20,)),
     "grouped_dilated": (grouped_dilated, (1, 10, 10)),
     "functional": (Functional, (3, 8, 8)),

@@ -15,6 +15,7 @@ import jinja2
 import numpy as np
 
 from onebit.codegen.kernel import Arg, Constant, Fields, Input, Literal, Output, Scratch, Struct
+from onebit.codegen.kernels.common import as_c
 from onebit.codegen.schedule import Buffer, Program, Step, scratch_name
 from onebit.codegen.templates_path import templates_root
 from onebit.core.graph import Array, DType, Tensor
@@ -111,8 +112,12 @@ def model_context(program: Program, name: str, banner: Sequence[str], selftest: 
         preprocess=preprocess,
         channels_macro=f"{upper}_INPUT_CHANNELS",
         selftest=(
-            array_text(f"static const {name}_input_t selftest_input[{upper}_INPUT_SIZE]", selftest.x.reshape(-1), ""),
-            array_text(f"static const {name}_output_t selftest_output[{upper}_OUTPUT_SIZE]", selftest.y.reshape(-1), ""),
+            _selftest_array(
+                source.input, f"static const {name}_input_t selftest_input[{upper}_INPUT_SIZE]", selftest.x
+            ),
+            _selftest_array(
+                source.output, f"static const {name}_output_t selftest_output[{upper}_OUTPUT_SIZE]", selftest.y
+            ),
         ),
         tolerance=_tolerance(source.output, selftest),
     )
@@ -122,7 +127,11 @@ def render(template: str, context: ModelContext) -> str:
     """Render ``model/<template>``; an undefined name in a template is an error."""
     loader = jinja2.FileSystemLoader(templates_root() / "model")
     environment = jinja2.Environment(
-        loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        loader=loader,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     return environment.get_template(template).render(model=context)
 
@@ -219,6 +228,10 @@ def _preprocess_table(program: Program, name: str) -> ArrayText:
         table = metadata.preprocessing.real_table(channels)
     declaration = f"static const {name}_input_t pixel_table[{table.size}]"
     return array_text(declaration, table.reshape(-1), f"{channels} channels x 256 pixel values")
+
+
+def _selftest_array(tensor: Tensor, declaration: str, value: Array) -> ArrayText:
+    return array_text(declaration, as_c(np.ascontiguousarray(value), tensor).reshape(-1), tensor.describe())
 
 
 def _tolerance(output: Tensor, selftest: SelfTest) -> str:

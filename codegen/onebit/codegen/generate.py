@@ -39,11 +39,12 @@ _PROJECT_FILES: Final[dict[Project, dict[str, str]]] = {
         "selftest_main.c": "selftest_main.c.j2",
     },
 }
-_KEYWORDS: Final = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if inline int long register "
-    "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while main bool "
-    "true false asm class new delete this private public protected template namespace operator".split()
-)
+_KEYWORDS_TEXT: Final = """
+auto break case char const continue default do double else enum extern float for goto if inline int long register
+restrict return short signed sizeof static struct switch typedef union unsigned void volatile while main bool
+true false asm class new delete this private public protected template namespace operator
+"""
+_KEYWORDS: Final = frozenset(_KEYWORDS_TEXT.split())
 
 
 @dataclass(frozen=True)

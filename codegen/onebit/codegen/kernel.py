@@ -99,7 +99,7 @@ class Call:
     args: tuple[Arg, ...]
 
 
-def _supported(view: View, target: Target) -> bool:
+def _anything(_: View) -> bool:
     return True
 
 
@@ -107,7 +107,8 @@ def _supported(view: View, target: Target) -> bool:
 class Kernel:
     """A public C function `function` in `sources`, declared in `header`, that computes nodes of operator `op`.
 
-    `cost` estimates executed instructions; `lower` builds the call. `layouts` is (input, output), None for the
+    `cost` estimates executed instructions; `lower` builds the call; `requires` names extensions that the target must
+    have. `layouts` is (input, output), None for the
     default of the tensor.
     """
 
@@ -116,8 +117,9 @@ class Kernel:
     sources: tuple[str, ...]
     op: type[Op]
     lower: Callable[[View], tuple[Arg, ...]]
-    cost: Callable[[View, Target], float]
-    supports: Callable[[View, Target], bool] = _supported
+    cost: Callable[[View], float]
+    supports: Callable[[View], bool] = _anything
+    requires: frozenset[str] = frozenset()
     layouts: tuple[Layout | None, Layout | None] = (None, None)
 
     def call(self, view: View) -> Call:
@@ -144,11 +146,13 @@ def register_kernel(kernel: Kernel) -> Kernel:
 
 def select_kernel(view: View, target: Target) -> Kernel:
     """The cheapest registered kernel for the node on the target; UnsupportedError where there is none."""
-    found = [k for k in KERNELS if isinstance(view.node.op, k.op) and k.supports(view, target)]
+    found = [
+        k for k in KERNELS if isinstance(view.node.op, k.op) and k.requires <= target.extensions and k.supports(view)
+    ]
     if not found:
         tensors = ", ".join(t.describe() for t in (*view.inputs, *view.outputs) if t is not None)
         raise UnsupportedError(
             f"no kernel for this form ({tensors})", where=f"{view.node.describe()} on {target.name}",
             fix="see docs/supported-ops.md for what each operator allows",
         )  # fmt: skip
-    return min(found, key=lambda k: k.cost(view, target))
+    return min(found, key=lambda k: k.cost(view))

@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import onebit.codegen.kernels  # noqa: F401  fills the kernel registry
-from onebit.codegen.kernel import Call, Constant, Input, Kernel, Layout, Scratch, default_layout, select_kernel, stored_bytes
+from onebit.codegen.kernel import (
+    KERNELS,
+    Call,
+    Constant,
+    Kernel,
+    Layout,
+    Scratch,
+    default_layout,
+    select_kernel,
+    stored_bytes,
+)
 from onebit.codegen.ops import ConvertLayout
 from onebit.codegen.passes import PIPELINE
 from onebit.codegen.planner import Lifetime, Plan, plan_memory
@@ -87,7 +97,7 @@ def compile_graph(source: Graph, target: Target) -> Program:
     result = run_passes(source, PIPELINE)
     graph, kernels = _insert_layout_conversions(result.graph, target)
     steps = _schedule(graph, kernels)
-    return Program(source, graph, target, steps, plan_memory(_lifetimes(graph, steps)), result.eliminated)
+    return Program(source, graph, target, steps, plan_memory(_lifetimes(steps)), result.eliminated)
 
 
 def _check_interface(graph: Graph) -> None:
@@ -136,8 +146,6 @@ def _insert_layout_conversions(graph: Graph, target: Target) -> tuple[Graph, dic
 
 
 def _conversion_kernel(have: Layout, wanted: Layout) -> Kernel:
-    from onebit.codegen.kernel import KERNELS
-
     return next(k for k in KERNELS if k.op is ConvertLayout and k.layouts == (have, wanted))
 
 
@@ -185,7 +193,7 @@ def _schedule(graph: Graph, kernels: Mapping[str, Kernel]) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _lifetimes(graph: Graph, steps: tuple[Step, ...]) -> list[Lifetime]:
+def _lifetimes(steps: tuple[Step, ...]) -> list[Lifetime]:
     values: list[Lifetime] = []
     for step in steps:
         if step.output.name != "output":
@@ -201,4 +209,4 @@ def scratch_name(step: Step) -> str:
     return f"scratch of step {step.index}"
 
 
-__all__ = ["Buffer", "Input", "Program", "Step", "compile_graph", "scratch_name"]
+__all__ = ["Buffer", "Program", "Step", "compile_graph", "scratch_name"]

@@ -41,10 +41,11 @@ class Value:
 
 
 class GraphBuilder:
-    """Appends operators to a graph. Names are unique; a layer's output has the layer's name."""
+    """Appends operators to a graph. A layer's output has the layer's name; no name is ever used for a second value."""
 
     def __init__(self, shape: Sequence[int]) -> None:
         self.tensors: dict[str, Tensor] = {}
+        self._taken: set[str] = set()
         self.nodes: list[Node] = []
         self.input = self._add(Tensor("input", tuple(shape), DType.FLOAT32))
         self._signs: dict[str, str] = {}
@@ -52,6 +53,7 @@ class GraphBuilder:
 
     def _add(self, tensor: Tensor) -> str:
         self.tensors[tensor.name] = tensor
+        self._taken.add(tensor.name)
         return tensor.name
 
     def shape(self, tensor: str) -> tuple[int, ...]:
@@ -61,13 +63,13 @@ class GraphBuilder:
     def constant(self, name: str, data: Array, dtype: DType = DType.FLOAT32) -> str:
         """Add a constant; bits are given as bool (True is -1) in logical shape."""
         stored = pack(data) if dtype is DType.BITS else np.ascontiguousarray(data.astype(dtype.numpy))
-        return self._add(Tensor(unique_name(self.tensors, name), tuple(data.shape), dtype, None, stored))
+        return self._add(Tensor(unique_name(self._taken, name), tuple(data.shape), dtype, None, stored))
 
     def node(
         self, op: Op, inputs: tuple[str | None, ...], name: str, *, dtype: DType = DType.FLOAT32, shape: Any = (1,)
     ) -> str:
         """Append an operator and return its output; `shape` counts for RESHAPE only, elsewhere it is inferred."""
-        name = unique_name(self.tensors, name)
+        name = unique_name(self._taken, name)
         node = Node(op, inputs, (name,))
         draft = Tensor(name, tuple(shape), dtype)
         view = View(node, tuple(None if i is None else self.tensors[i] for i in inputs), (draft,))
@@ -107,7 +109,7 @@ class GraphBuilder:
         if isinstance(op, LceBconv2d) and not self._is_plain(node):
             return None
         old = self.tensors.pop(tensor)
-        new = self._add(replace(old, name=unique_name(self.tensors, name)))
+        new = self._add(replace(old, name=unique_name(self._taken, name)))
         self.nodes[i] = Node(replace(op, activation=activation), node.inputs, (new,))
         return new
 

@@ -107,9 +107,7 @@ class FakeQuantized(fx.Interpreter):
             assert isinstance(x, Quantized)
             return _pending(module, x.q - x.quant.zero_point, x.quant)
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            assert isinstance(x, Pending)
-            g, c = (value.astype(np.float32).astype(np.float64) for value in batch_norm_constants(module))
-            return replace(x, g=x.g * g, c=x.c * g + c)
+            return _normalized(x, *(value.astype(np.float32) for value in batch_norm_constants(module)))
         if isinstance(module, nn.Flatten):
             return _flattened(x)
         activation = activation_of(module)
@@ -138,6 +136,15 @@ def _pending(module: Any, x: Array, quant: Quantization | None) -> Pending:
     return Pending(module, x, quant, np.ones(outputs), np.zeros(outputs))
 
 
+def _normalized(x: Interpreted, g: Array, c: Array) -> Interpreted:
+    """Batch norm by its float32 constants: folded in double, or behind a pool MUL and ADD with a rounding each."""
+    if isinstance(x, Pending):
+        wide = g.astype(np.float64)
+        return replace(x, g=x.g * wide, c=x.c * wide + c)
+    assert isinstance(x, Real)
+    return Real(x.value * _per_channel(g, x.value) + _per_channel(c, x.value))
+
+
 def _flattened(x: Interpreted) -> Interpreted:
     if isinstance(x, Pending):
         return replace(x, flat=True)
@@ -150,7 +157,8 @@ def _activated(x: Interpreted, activation: Activation) -> Interpreted:
     if isinstance(x, Pending):
         binary = getattr(x.layer, "onebit_kind", None) in SIGNING_KINDS
         return replace(x, pre=activation) if binary else replace(x, post=activation)
-    assert isinstance(x, Quantized)
+    if isinstance(x, Real):
+        return Real(activation.apply(x.value))
     return replace(x, q=np.clip(x.q, *activation.quantized_bounds(x.quant)))
 
 

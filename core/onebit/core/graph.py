@@ -1,7 +1,7 @@
 """The graph IR: frozen, typed, at the level of a TFLite flatbuffer with LCE operators.
 
-Activations are NHWC with batch 1. A tensor of dtype ``BITS`` has its *logical* shape here (``[1, H, W, C]``); its stored
-form, and its value during evaluation, is int32 words ``[1, H, W, ceil(C/32)]`` as `onebit.core.bits` describes.
+Activations are NHWC with batch 1. A tensor of dtype ``BITS`` has its *logical* shape here (``[1, H, W, C]``); its
+stored form, and its value during evaluation, is int32 words ``[1, H, W, ceil(C/32)]`` as `onebit.core.bits` describes.
 Tensors are keyed by their unique name. The invariant that the pass pipeline relies on: *a tensor that keeps its name
 keeps its value*; a pass that changes a value must drop the name.
 """

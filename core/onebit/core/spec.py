@@ -10,8 +10,9 @@ from typing import Final
 
 import numpy as np
 
+from onebit.core.bits import WORD_BITS
 from onebit.core.errors import SpecError
-from onebit.core.graph import DType, Graph
+from onebit.core.graph import Array, DType, Graph
 from onebit.core.ops.base import View
 
 Complaint = tuple[str, str]
@@ -27,9 +28,11 @@ def tensors_exist(graph: Graph) -> Iterator[Complaint]:
 
 
 def has_inputs_and_outputs(graph: Graph) -> Iterator[Complaint]:
-    """The graph has nodes, inputs and outputs, and inputs are not constant."""
+    """The graph has nodes, one input, which is not constant, and outputs."""
     if not (graph.nodes and graph.inputs and graph.outputs):
         yield "graph", "the graph has no operators, no inputs or no outputs"
+    if len(graph.inputs) > 1:
+        yield "graph", f"the graph has {len(graph.inputs)} inputs, supported is 1"
     for name in graph.inputs:
         if graph.tensors[name].is_constant:
             yield name, "a graph input has constant data"
@@ -52,7 +55,7 @@ def computed_once_before_use(graph: Graph) -> Iterator[Complaint]:
 
 
 def constants_match(graph: Graph) -> Iterator[Complaint]:
-    """Constant data has the stored shape and dtype of its tensor, and float data is finite."""
+    """Constant data has the stored shape and dtype of its tensor, float data is finite, and pad bits are 0."""
     for tensor in graph.tensors.values():
         if tensor.data is None:
             continue
@@ -60,6 +63,14 @@ def constants_match(graph: Graph) -> Iterator[Complaint]:
             yield tensor.describe(), f"its data is {tensor.data.dtype} {list(tensor.data.shape)}"
         elif tensor.dtype is DType.FLOAT32 and not np.isfinite(tensor.data).all():
             yield tensor.describe(), "its data has NaN or infinite values"
+        elif tensor.dtype is DType.BITS and not _pad_bits_are_zero(tensor.data, tensor.shape[-1]):
+            yield tensor.describe(), f"bits beyond the last of its {tensor.shape[-1]} channels are set"
+
+
+def _pad_bits_are_zero(words: Array, channels: int) -> bool:
+    # popcounts include the pad bits of a filter; only zeros cancel against those of the input
+    used = channels % WORD_BITS
+    return used == 0 or not (words[..., -1].astype(np.uint32) >> np.uint32(used)).any()
 
 
 def quantized(graph: Graph) -> Iterator[Complaint]:

@@ -66,7 +66,7 @@ class Comparison:
         return replace(self, unequal_samples=np.asarray(samples)[self.unequal_samples], first=first)
 
     def merged(self, later: Comparison) -> Comparison:
-        """This comparison and the one of later samples of the same tensor as one."""
+        """One comparison made of this one and that of later samples of the same tensor."""
         return replace(
             self,
             compared=self.compared + later.compared,

@@ -29,7 +29,10 @@ class Samples:
 
     def subset(self, indices: Array) -> Samples:
         """The chosen samples, in that order."""
-        pick = lambda a: None if a is None else a[indices]  # noqa: E731
+
+        def pick(values: Array | None) -> Array | None:
+            return None if values is None else values[indices]
+
         return Samples(self.name, self.sha256, self.x[indices], pick(self.y), pick(self.pixels))
 
 
@@ -75,7 +78,8 @@ def samples_of(dataset: Dataset, graph: Graph, limit: int | None = None) -> Samp
             fix="give data whose labels fit the model's outputs",
         )  # fmt: skip
     x, pixels = _model_inputs(images, graph, where)
-    return Samples(f"{dataset.name}:{dataset.split}" if dataset.split else dataset.name, dataset.sha256, x, labels, pixels)
+    name = f"{dataset.name}:{dataset.split}" if dataset.split else dataset.name
+    return Samples(name, dataset.sha256, x, labels, pixels)
 
 
 def _model_inputs(images: Array, graph: Graph, where: str) -> tuple[Array, Array | None]:

@@ -1,7 +1,7 @@
 """The reference that generated C is measured against.
 
-`LceOracle` runs Larq Compute Engine's own interpreter (reference kernels, no XNNPACK); `NumpyOracle` runs onebit's NumPy
-semantics, which tests show to be equal to it, for users who do not have larq-compute-engine installed.
+`LceOracle` runs Larq Compute Engine's own interpreter (reference kernels, no XNNPACK); `NumpyOracle` runs onebit's
+NumPy semantics, which tests show to be equal to it, for users who do not have larq-compute-engine installed.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from onebit.core import read_model
 from onebit.core.errors import BadInputError
 from onebit.core.files import atomic_write_bytes
 from onebit.core.graph import Array, Graph
+from onebit.core.metadata import ModelMetadata, Preprocessing
 from onebit.simulate import harness
 from onebit.simulate.compare import (
     Comparison,
@@ -52,6 +54,7 @@ def simulate(
     emulator: harness.EmulatorChoice = "auto",
     optimize: Optimize = "speed",
     reference: str | Oracle = "auto",
+    preprocessing: Preprocessing | None = None,
     download: bool = False,
     progress: Progress | None = None,
 ) -> SimulationResult:
@@ -59,7 +62,8 @@ def simulate(
 
     `data` is ``random:N``, a data set name with optional ``:split``, an .npz file, or loaded samples. With `layers`
     every tensor of the model is compared, not only its output. `sources` takes a folder that `generate` wrote (and
-    someone may have changed) instead of fresh sources. `dump` receives inputs `x`, `reference` and `generated` as .npz.
+    someone may have changed) instead of fresh sources. `preprocessing` overrides what the model carries. `dump`
+    receives inputs `x`, `reference` and `generated` as .npz.
 
     The verdict `ok` is True if every compared element is equal under its class, or lies in a sample in which a sign
     next to 0 flipped behind a float operator of undefined summation order (`sign_flips`).
@@ -69,6 +73,8 @@ def simulate(
     content = model if isinstance(model, bytes) else _read(Path(model))
     origin = content if isinstance(model, bytes) else Path(model)
     graph = read_model(origin)
+    if preprocessing is not None:
+        graph = replace(graph, metadata=ModelMetadata(preprocessing))
     oracle = find_oracle(reference) if isinstance(reference, str) else reference
     if not isinstance(data, Samples):
         data = load_samples(data, graph, data_dir=data_dir, download=download, limit=limit)
@@ -125,9 +131,7 @@ class _Code:
         """Every step's output, uint8 ``[N, bytes]`` each."""
         if self._layer_build is None:
             self._layer_build = self._build(self.release)
-        result = harness.run(
-            self._layer_build, np.ascontiguousarray(x).tobytes(), emulator=self._emulator, count=False
-        )
+        result = harness.run(self._layer_build, np.ascontiguousarray(x).tobytes(), emulator=self._emulator, count=False)
         assert result.layers is not None
         flat = np.frombuffer(result.layers, np.uint8).reshape(len(x), -1)
         ends = np.cumsum([step.output.nbytes for step in self.program.steps])
@@ -238,7 +242,6 @@ def _result(
     reference, generated = np.concatenate(run.reference), np.concatenate(run.generated)
     flips, flipped = _sign_flips(graph, ordered)
     unequal = np.unique(np.concatenate([c.unequal_samples for c in ordered]))
-    first = first_unequal(ordered)
     instructions = None if run.counts is None else [round(c / count) for c in run.counts]
     return SimulationResult(
         model=name,
@@ -257,7 +260,7 @@ def _result(
         outputs_bit_identical=output.bit_identical,
         sign_flips=flips,
         max_abs_diff=output.max_abs_diff,
-        first_mismatch=None if first is None or first.first is None else Mismatch(first.tensor.name, first.op, *first.first),
+        first_mismatch=_mismatch(first_unequal(ordered)),
         arena_bytes=program.arena_bytes,
         arena_lower_bound_bytes=program.plan.lower_bound_bytes,
         stack_bytes=run.stack_bytes,
@@ -270,6 +273,12 @@ def _result(
         reference_outputs=reference,
         generated_outputs=generated,
     )  # fmt: skip
+
+
+def _mismatch(comparison: Comparison | None) -> Mismatch | None:
+    if comparison is None or comparison.first is None:
+        return None
+    return Mismatch(comparison.tensor.name, comparison.op, *comparison.first)
 
 
 def _sign_flips(graph: Graph, comparisons: Sequence[Comparison]) -> tuple[int, Array]:
@@ -319,8 +328,6 @@ def _accuracy(outputs: Array, labels: Array | None) -> float | None:
 
 
 def _dump(path: Path, samples: Samples, run: _Run) -> None:
-    import io
-
     buffer = io.BytesIO()
     np.savez(buffer, x=samples.x, reference=np.concatenate(run.reference), generated=np.concatenate(run.generated))
     atomic_write_bytes(path, buffer.getvalue())

@@ -6,10 +6,20 @@ from collections.abc import Callable
 
 import numpy as np
 
-from onebit.codegen.kernel import Arg, Constant, Input, Kernel, Literal, Output, Scratch, Struct, register_kernel
+from onebit.codegen.kernel import (
+    Arg,
+    Constant,
+    Fields,
+    Input,
+    Kernel,
+    Literal,
+    Output,
+    Scratch,
+    Struct,
+    register_kernel,
+)
 from onebit.codegen.kernels.common import constant, window_fields
 from onebit.codegen.ops import BinaryConvScale, BinaryConvSign, BinaryConvTable
-from onebit.codegen.targets import Target
 from onebit.core.bits import words_for
 from onebit.core.graph import DType
 from onebit.core.ops import BinaryWindow, LceBconv2d, Op, View
@@ -25,7 +35,7 @@ def _window(view: View) -> BinaryWindow:
 
 def _params(view: View) -> Struct:
     window, filters = _window(view), view.input(1)
-    fields = {
+    fields: Fields = {
         "window": window_fields(*window.axes(view.input(0), filters)),
         "words": words_for(window.channels_in),
         "groups": window.groups(filters),
@@ -40,7 +50,7 @@ def _patch(view: View) -> Scratch:
     return Scratch("uint32_t", 4 * words)
 
 
-def _cost(view: View, target: Target) -> float:
+def _cost(view: View) -> float:
     """Instructions: 7 per word of XOR and carry-save addition, 40 per output, 6 per gathered word."""
     rows, cols = _window(view).axes(view.input(0), view.input(1))
     words = view.input(1).shape[1] * view.input(1).shape[2] * words_for(view.input(1).shape[3])
@@ -60,8 +70,8 @@ def _kernel(
             sources=(f"{name}.c", "ob_bconv2d_gather.c"),
             op=op,
             lower=lower,
-            cost=lambda view, target: _cost(view, target) + extra * view.output.elements,
-            supports=lambda view, _: view.output.dtype is dtype,
+            cost=lambda view: _cost(view) + extra * view.output.elements,
+            supports=lambda view: view.output.dtype is dtype,
         )
     )
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from onebit.codegen.kernel import Arg, Constant, Input, Kernel, Output, Scratch, Struct, register_kernel
+from onebit.codegen.kernel import Arg, Constant, Fields, Input, Kernel, Output, Scratch, Struct, register_kernel
 from onebit.codegen.kernels.common import bias_of, constant, float_bounds, window_fields
 from onebit.codegen.ops import ConvSign
-from onebit.codegen.targets import Target
 from onebit.core.graph import DType
 from onebit.core.ops import Conv2d, FullyConnected, View
 
@@ -19,7 +18,7 @@ def _conv(view: View) -> Conv2d:
 
 
 def _conv_params(view: View) -> Struct:
-    fields = {
+    fields: Fields = {
         "window": window_fields(*_conv(view).axes(view.input(0), view.input(1))),
         "in_channels": view.input(0).shape[3],
         "out_channels": view.input(1).shape[0],
@@ -81,29 +80,45 @@ def _fc_f32(view: View) -> tuple[Arg, ...]:
     return _fc_params(view), Input(), filters, bias_of(view, np.float32), *bounds, Output()
 
 
-def _cost(view: View, target: Target) -> float:
+def _cost(view: View) -> float:
     """Instructions: 4 per multiply-accumulate, 20 per output, 5 per gathered element."""
     macs = view.node.op.macs(view)[1]
     return 4.0 * macs + 20.0 * view.output.elements + 5.0 * macs / view.input(1).shape[0]
 
 
-def _is_int8(view: View, target: Target) -> bool:
+def _is_int8(view: View) -> bool:
     return view.output.dtype is DType.INT8
 
 
-def _is_float(view: View, target: Target) -> bool:
+def _is_float(view: View) -> bool:
     return view.output.dtype is DType.FLOAT32
 
 
 _GATHER = "ob_conv2d_gather.c"
+register_kernel(Kernel("ob_conv2d_i8", "ob_conv2d.h", ("ob_conv2d_i8.c", _GATHER), Conv2d, _conv_i8, _cost, _is_int8))
 register_kernel(
-    Kernel("ob_conv2d_i8", "ob_conv2d.h", ("ob_conv2d_i8.c", _GATHER), Conv2d, _conv_i8, _cost, _is_int8)
+    Kernel("ob_conv2d_i8_bits", "ob_conv2d.h", ("ob_conv2d_i8_bits.c", _GATHER), ConvSign, _conv_i8_bits, _cost)
 )
-register_kernel(Kernel("ob_conv2d_i8_bits", "ob_conv2d.h", ("ob_conv2d_i8_bits.c", _GATHER), ConvSign, _conv_i8_bits, _cost))
 register_kernel(Kernel("ob_conv2d_f32", "ob_conv2d.h", ("ob_conv2d_f32.c",), Conv2d, _conv_f32, _cost, _is_float))
 register_kernel(
-    Kernel("ob_fully_connected_i8", "ob_fully_connected.h", ("ob_fully_connected_i8.c",), FullyConnected, _fc_i8, _cost, _is_int8)
+    Kernel(
+        "ob_fully_connected_i8",
+        "ob_fully_connected.h",
+        ("ob_fully_connected_i8.c",),
+        FullyConnected,
+        _fc_i8,
+        _cost,
+        _is_int8,
+    )
 )
 register_kernel(
-    Kernel("ob_fully_connected_f32", "ob_fully_connected.h", ("ob_fully_connected_f32.c",), FullyConnected, _fc_f32, _cost, _is_float)
+    Kernel(
+        "ob_fully_connected_f32",
+        "ob_fully_connected.h",
+        ("ob_fully_connected_f32.c",),
+        FullyConnected,
+        _fc_f32,
+        _cost,
+        _is_float,
+    )
 )

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from onebit.codegen.kernel import Arg, Constant, Input, Kernel, Layout, Literal, Output, Struct, register_kernel
 from onebit.codegen.kernels.common import constant, float_bounds, pixels, window_fields
 from onebit.codegen.ops import ConvertLayout
-from onebit.codegen.targets import Target
 from onebit.core.graph import DType
 from onebit.core.ops import Add, LceBMaxPool2d, LceDequantize, LceQuantize, MaxPool2d, Mul, Op, Reshape, Softmax, View
 from onebit.core.ops.lce_quantize import dequantized_levels
@@ -24,14 +23,14 @@ def _register(
 ) -> None:
     """A kernel for the given (input, output) dtypes that costs `per_element` instructions per larger element count."""
 
-    def supports(view: View, target: Target) -> bool:
+    def supports(view: View) -> bool:
         actual = (view.input(0).dtype, view.output.dtype)
         return all(want is None or want is have for want, have in zip(dtypes, actual, strict=True))
 
-    def cost(view: View, target: Target) -> float:
+    def cost(view: View) -> float:
         return per_element * max(view.input(0).elements, view.output.elements)
 
-    register_kernel(Kernel(name, header, (f"{name}.c",), op, lower, cost, supports, layouts))
+    register_kernel(Kernel(name, header, (f"{name}.c",), op, lower, cost, supports, layouts=layouts))
 
 
 def _shape(view: View) -> tuple[Literal, Literal]:

@@ -247,7 +247,10 @@ class _Reader:
                 if entry["buffer"] >= len(self._model["buffers"]):
                     raise self._bad(f"the metadata buffer {entry['buffer']} does not exist")
                 data = self._model["buffers"][entry["buffer"]]["data"]
-                return ModelMetadata.from_json_bytes(b"" if data is None else data.tobytes())
+                try:
+                    return ModelMetadata.from_json_bytes(b"" if data is None else data.tobytes())
+                except BadInputError as e:
+                    raise BadInputError(e.message, where=f"{self._source}: metadata", fix=e.fix) from e
         return None
 
 

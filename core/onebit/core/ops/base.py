@@ -68,7 +68,7 @@ class Op(ABC):
 
     @abstractmethod
     def infer(self, view: View) -> tuple[Shape, DType]:
-        """Shape and dtype of the output that follow from attributes and inputs (the declared output dtype may choose)."""
+        """Shape and dtype of the output, from attributes and inputs (the declared output dtype may choose)."""
 
     @abstractmethod
     def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:

@@ -21,7 +21,10 @@ from onebit.core.ops.window import Activation, Axis, Padding, patches
 
 @dataclass(frozen=True)
 class BinaryWindow:
-    """Geometry of a binary convolution: input ``[1, H, W, channels_in]``, filter ``[O, KH, KW, channels_in/groups]``."""
+    """Geometry of a binary convolution: input ``[1, H, W, channels_in]``, filter ``[O, KH, KW, channels_in/groups]``.
+
+    `pad_value` is what SAME padding adds: +1, or 0 (which no packed bit can express).
+    """
 
     channels_in: int
     stride: tuple[int, int] = (1, 1)
@@ -60,8 +63,9 @@ class BinaryWindow:
         values = bits.signs(words, self.channels_in)
         weights = bits.signs(filter_words, per_group)
         dots = np.empty((words.shape[0], rows.out, cols.out, filters.shape[0]), np.float32)
+        pad = 0.0 if self.zero_padded else 1.0
         for g in range(groups):
-            part = patches(values[..., g * per_group : (g + 1) * per_group], rows, cols, 0.0 if self.zero_padded else 1.0)
+            part = patches(values[..., g * per_group : (g + 1) * per_group], rows, cols, pad)
             flat = part.reshape(-1, self.taps(filters))
             kernel = weights[g * outs : (g + 1) * outs].reshape(outs, -1)
             dots[..., g * outs : (g + 1) * outs] = (flat @ kernel.T).reshape(*dots.shape[:3], outs)

@@ -44,7 +44,7 @@ class LceQuantize(CustomOp):
 
 def dequantized_levels(quant: Quantization) -> tuple[int, int]:
     """The int8 values of +1 and -1: zero point +- round(1 / scale) in float32, half away from zero, saturated."""
-    step = int(round_half_away(np.float32(1.0) / np.float32(quant.scale)))
+    step = int(round_half_away(np.asarray(np.float32(1.0) / np.float32(quant.scale))))
     return min(127, quant.zero_point + step), max(-128, quant.zero_point - step)
 
 

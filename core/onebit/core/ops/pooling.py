@@ -66,7 +66,8 @@ class LceBMaxPool2d(_Pool, CustomOp):
     def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
         (words,) = args
         assert words is not None
-        return np.bitwise_and.reduce(patches(words, *self.window.axes(view.input(0)), -1), axis=(3, 4))
+        windows = patches(words, *self.window.axes(view.input(0)), -1)
+        return np.asarray(np.bitwise_and.reduce(windows, axis=(3, 4)))
 
     @classmethod
     def from_options(cls, options: Options) -> LceBMaxPool2d:
@@ -118,7 +119,7 @@ class MaxPool2d(_Pool, BuiltinOp):
         y = patches(x, *self.window.axes(view.input(0)), lowest).max(axis=(3, 4))
         if view.input(0).dtype is DType.FLOAT32:
             return self.activation.apply(y)
-        return np.clip(y, *self.activation.quantized_bounds(view.output.quant)).astype(np.int8)
+        return np.asarray(np.clip(y, *self.activation.quantized_bounds(view.output.quant)), np.int8)
 
     @classmethod
     def from_options(cls, options: Options) -> MaxPool2d:

@@ -49,7 +49,7 @@ class Softmax(BuiltinOp):
         step = np.float32(-np.float32(quant.scale) * np.float32(self.beta))
         distance = np.arange(256, dtype=np.float32)
         exponent = (step * distance).astype(np.float32)
-        return np.exp(exponent.astype(np.float64)).astype(np.float32)
+        return np.asarray(np.exp(exponent.astype(np.float64)), np.float32)
 
     def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
         x = args[0]
@@ -57,14 +57,14 @@ class Softmax(BuiltinOp):
         if view.output.dtype is DType.FLOAT32:
             shifted = (x - x.max(axis=-1, keepdims=True)).astype(np.float32)
             e = np.exp((shifted * np.float32(self.beta)).astype(np.float64))
-            return (e / e.sum(axis=-1, keepdims=True)).astype(np.float32)
+            return np.asarray(e / e.sum(axis=-1, keepdims=True), np.float32)
         table = self.exp_table(view.input(0).quant)
         terms = table[x.max(axis=-1, keepdims=True).astype(np.int32) - x]
         # cumulative sums are sequential, unlike np.sum, which adds pairwise
         total = np.cumsum(terms, axis=-1, dtype=np.float32)[..., -1:]
         inverse = (np.float32(1) / (total * np.float32(OUTPUT_QUANTIZATION.scale))).astype(np.float32)
         q = np.floor((terms * inverse).astype(np.float32) + np.float32(0.5)) - 128
-        return np.clip(q, -128, 127).astype(np.int8)
+        return np.asarray(np.clip(q, -128, 127), np.int8)
 
     @classmethod
     def from_options(cls, options: Options) -> Softmax:

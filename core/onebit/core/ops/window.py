@@ -97,8 +97,9 @@ def patches(x: Array, rows: Axis, cols: Axis, pad: float) -> Array:
         (0, 0),
     ]
     padded = np.pad(x, widths, constant_values=pad)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (rows.effective_kernel, cols.effective_kernel), (1, 2))
-    strided = windows[
+    extent = (rows.effective_kernel, cols.effective_kernel)
+    windows: Array = np.lib.stride_tricks.sliding_window_view(padded, extent, (1, 2))  # type: ignore[call-overload]
+    strided: Array = windows[
         :, : rows.stride * rows.out : rows.stride, : cols.stride * cols.out : cols.stride, :,
         :: rows.dilation, :: cols.dilation,
     ]  # fmt: skip

@@ -1,0 +1,17 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ModelArgument = Annotated[Path, typer.Argument(help="The .tflite file.", show_default=False)]
+DataDirOption = Annotated[Path | None, typer.Option(help="Folder with data sets.", show_default=False)]
+DownloadOption = Annotated[bool, typer.Option("--download", help="Download a missing data set (sha256 checked).")]
+MeanOption = Annotated[str | None, typer.Option(help="Mean per channel, comma separated.", show_default=False)]
+StdOption = Annotated[str | None, typer.Option(help="Std per channel, comma separated.", show_default=False)]
+RangeOption = Annotated[
+    str | None, typer.Option(help="LO,HI: pixels 0..255 become real numbers LO..HI.", show_default=False)
+]

@@ -1,0 +1,131 @@
+"""What a model is made of and what becomes of it: one row per operator, with the reason where it is not binary."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from onebit.codegen.ops import BinaryConvScale, BinaryConvTable
+from onebit.codegen.schedule import Program, compile_graph
+from onebit.codegen.targets import Target
+from onebit.core.graph import DType, Graph, Node
+from onebit.core.ops import LceBconv2d, LceBMaxPool2d, LceDequantize, LceQuantize, Reshape, View
+from onebit.core.passes.enumeration import refusals
+
+
+@dataclass(frozen=True)
+class OpRow:
+    """One operator of the source graph. `why` says in one line what happens to it and why."""
+
+    index: int
+    op: str
+    inputs: list[str]
+    outputs: list[str]
+    macs: int
+    binary: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The whole model. Bytes are those of the generated code for `target`."""
+
+    target: str
+    ops: list[OpRow]
+    binary_macs: int
+    other_macs: int
+    weight_bytes: int
+    arena_bytes: int
+    arena_lower_bound_bytes: int
+    fits_ram: bool | None
+    fits_flash: bool | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The object that ``onebit inspect --json`` prints."""
+        return asdict(self)
+
+
+def inspect_graph(graph: Graph, target: Target) -> Inspection:
+    """Compile for `target` and explain every operator."""
+    program = compile_graph(graph, target)
+    reasons = {node.output: refusal.reason for chain, refusal in refusals(graph) for node in chain.nodes}
+    rows = []
+    for index, node in enumerate(graph.nodes):
+        binary_macs, other_macs = node.op.macs(View.of(graph, node))
+        rows.append(
+            OpRow(
+                index=index,
+                op=node.op.name,
+                inputs=[_describe(graph, n) for n in node.inputs if n is not None and not graph.tensors[n].is_constant],
+                outputs=[_describe(graph, name) for name in node.outputs],
+                macs=binary_macs + other_macs,
+                binary=isinstance(node.op, (LceBconv2d, LceBMaxPool2d)),
+                why=_why(program, node, reasons.get(node.output)),
+            )
+        )
+    totals = [node.op.macs(View.of(graph, node)) for node in graph.nodes]
+    return Inspection(
+        target=target.name,
+        ops=rows,
+        binary_macs=sum(b for b, _ in totals),
+        other_macs=sum(o for _, o in totals),
+        weight_bytes=program.weight_bytes,
+        arena_bytes=program.arena_bytes,
+        arena_lower_bound_bytes=program.plan.lower_bound_bytes,
+        fits_ram=None if target.ram_bytes is None else program.arena_bytes <= target.ram_bytes,
+        fits_flash=None if target.flash_bytes is None else program.weight_bytes <= target.flash_bytes,
+    )
+
+
+def _describe(graph: Graph, name: str) -> str:
+    tensor = graph.tensors[name]
+    return f"{tensor.dtype.value} {list(tensor.shape)}"
+
+
+def _why(program: Program, node: Node, refused: str | None) -> str:
+    graph = program.source
+    step = program.step_of(node.output)
+    if step is None:
+        by = program.eliminated.get(node.output)
+        return f"never stored: {by}" if by else "shares the memory of the model's input"
+    if isinstance(node.op, Reshape) and step.node.output != node.output:
+        return "shares the memory of its input"
+    if refused is not None:
+        return f"not folded into thresholds: {refused}"
+    dtype = graph.tensors[node.output].dtype
+    if isinstance(node.op, LceBconv2d):
+        return _why_bconv(program, node)
+    if isinstance(node.op, LceQuantize):
+        return _why_sign(program, node)
+    if isinstance(node.op, LceDequantize):
+        readers = ", ".join(n.op.name for n in graph.consumers(node.output)) or "the model's output"
+        return f"bits become {dtype.value} for {readers}"
+    if isinstance(node.op, LceBMaxPool2d):
+        return "AND of packed words"
+    return f"{dtype.value} arithmetic"
+
+
+def _why_bconv(program: Program, node: Node) -> str:
+    graph, output = program.source, program.source.tensors[node.output]
+    if output.dtype is DType.BITS:
+        return "packed bits in and out, integer thresholds"
+    step = program.step_of(node.output)
+    assert step is not None
+    readers = ", ".join(dict.fromkeys(n.op.name for n in graph.consumers(node.output))) or "the model's output"
+    if isinstance(step.node.op, BinaryConvScale):
+        return f"int8 for {readers}; fixed-point scale, exact on all accumulators"
+    if isinstance(step.node.op, BinaryConvTable):
+        return f"int8 for {readers}; lookup table, exact on all accumulators"
+    kind = "float at run time" if output.dtype is DType.FLOAT32 else "int8 by way of float at run time"
+    return f"{kind}: {readers} reads {output.dtype.value}"
+
+
+def _why_sign(program: Program, node: Node) -> str:
+    graph = program.source
+    step = program.step_of(node.output)
+    assert step is not None
+    if step.node.op.name != node.op.name:
+        return f"folded into the thresholds of {step.node.op.name.removeprefix('onebit.')}"
+    producer = graph.producer(node.inputs[0])
+    source = "the model's input" if producer is None else producer.op.name
+    return f"sign of {source}, which is {graph.tensors[node.inputs[0] or ''].dtype.value}"

@@ -1,0 +1,170 @@
+"""The check can fail: a wrong file is found, the layer is named, and nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from onebit.convert import convert
+from onebit.convert.verify import CoreOracle, Oracle
+from onebit.core import Graph, read_model, write_model
+from onebit.core.errors import VerificationError
+from onebit.core.graph import Array
+from onebit.core.metadata import ModelMetadata
+from onebit.core.ops import LceBconv2d
+from onebit.train.layers import QuantConv2d, QuantLinear, SameConv2d
+from support.torch_nets import digits, randomized
+
+Edit = Callable[[Graph], Graph]
+
+
+class Tampered(CoreOracle):
+    """Runs another file than the one that was written."""
+
+    engine = "tampered"
+
+    def __init__(self, edit: Edit) -> None:
+        self.edit = edit
+
+    def run(self, model: bytes, x: Array, tensors: Sequence[str]) -> list[Array]:
+        return super().run(write_model(self.edit(read_model(model))), x, tensors)
+
+
+def constant_changed(tensor: str, change: Callable[[Array], Array]) -> Edit:
+    def edit(graph: Graph) -> Graph:
+        old = graph.tensors[tensor]
+        return replace(graph, tensors={**graph.tensors, tensor: replace(old, data=change(old.constant().copy()))})
+
+    return edit
+
+
+def input_of(output: str, index: int, change: Callable[[Array], Array]) -> Edit:
+    """Change constant input `index` of the node that computes `output`."""
+
+    def edit(graph: Graph) -> Graph:
+        node = graph.producer(output)
+        assert node is not None
+        return constant_changed(node.inputs[index] or "", change)(graph)
+
+    return edit
+
+
+def first_bit(words: Array) -> Array:
+    words.reshape(-1)[0] ^= 1
+    return words
+
+
+def plus(amount: float) -> Callable[[Array], Array]:
+    def change(values: Array) -> Array:
+        values.reshape(-1)[0] += np.array(amount).astype(values.dtype)
+        return values
+
+    return change
+
+
+def without_padding_value(graph: Graph) -> Graph:
+    """SAME-one where the image is padded as if it were 64 channels of -1 less: dilation in place of padding."""
+    nodes = list(graph.nodes)
+    for i, node in enumerate(nodes):
+        if isinstance(node.op, LceBconv2d) and node.output == "body.1.1/sign":
+            # 3x3 SAME with dilation 1 and with dilation 2 give maps of the same size
+            nodes[i] = replace(node, op=LceBconv2d(replace(node.op.window, dilation=(2, 2))))
+    return replace(graph, nodes=tuple(nodes))
+
+
+#: (what is wrong, where, the layer that must be named)
+FAULTS: dict[str, tuple[Edit, str]] = {
+    "a weight of the first layer": (input_of("stem.1", 1, plus(9)), "stem.0"),
+    "a bit of the first binary filter": (input_of("body.0.1/sign", 1, first_bit), "body.0.0"),
+    "a threshold off by three": (input_of("body.1.1/sign", 4, plus(3)), "body.1.0"),
+    "another window": (without_padding_value, "body.1.0"),
+    "a bit of a dense filter": (input_of("head.2/sign", 1, first_bit), "head.1"),
+    "a bit of the last filter": (input_of("head.4", 1, first_bit), "head.3"),
+    "a bias of the last layer": (input_of("head.4", 3, plus(2)), "head.3"),
+}
+
+
+@pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
+@pytest.mark.parametrize("fault", list(FAULTS))
+def test_a_fault_is_found_and_located(fault: str, int8: bool, tmp_path: Path) -> None:
+    edit, layer = FAULTS[fault]
+    x = np.random.default_rng(1).integers(0, 256, (100, 28, 28, 1), dtype=np.uint8)
+    with pytest.raises(VerificationError) as caught:
+        convert(
+            randomized(digits()), tmp_path / "m.tflite", metadata=ModelMetadata(),
+            example_input=torch.zeros(1, 1, 28, 28), int8=int8, calibration=x, samples=x, oracle=Tampered(edit),
+        )  # fmt: skip
+    assert caught.value.where == f"layer '{layer}'"
+    assert caught.value.exit_code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def small_net(weight: float) -> nn.Module:
+    """One real-valued 1x1 layer in front of a binary dense layer."""
+    net = nn.Sequential(SameConv2d(1, 1, 1, bias=False), nn.Flatten(), QuantLinear(4, 3))
+    with torch.no_grad():
+        net[0].weight.fill_(weight)
+        net[2].weight.copy_(torch.tensor([[1.0, 1, 1, 1], [1, -1, 1, -1], [-1, -1, 1, 1]]))
+    return net.eval()
+
+
+class Flipping(CoreOracle):
+    """Subtracts a little from the bias of the first layer, so that values near zero change their sign."""
+
+    def __init__(self, amount: float) -> None:
+        self.amount = amount
+
+    def run(self, model: bytes, x: Array, tensors: Sequence[str]) -> list[Array]:
+        edit = input_of("0", 2, plus(-self.amount))
+        return super().run(write_model(edit(read_model(model))), x, tensors)
+
+
+def run_small(tmp_path: Path, zeros: int, oracle: Oracle) -> int:
+    x = np.random.default_rng(0).uniform(0.5, 1, (200, 2, 2, 1)).astype(np.float32)
+    x[:zeros, 0, 0] = 0
+    done = convert(
+        small_net(1.0), tmp_path / "m.tflite", example_input=torch.zeros(1, 1, 2, 2), samples=x, oracle=oracle
+    )
+    return done.verified.sign_flips
+
+
+def test_a_sign_that_flips_at_zero_is_counted(tmp_path: Path) -> None:
+    assert run_small(tmp_path, 2, CoreOracle()) == 0
+    assert run_small(tmp_path, 2, Flipping(1e-7)) == 2
+
+
+def test_a_sign_that_flips_farther_from_zero_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(VerificationError, match=r"^layer '0': .* '0(/sign)?' differs"):
+        run_small(tmp_path, 2, Flipping(1e-3))
+
+
+def test_many_flips_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(VerificationError, match="signs of values near zero flip in 3 of 200 samples, allowed are 1%"):
+        run_small(tmp_path, 3, Flipping(1e-7))
+
+
+def test_a_file_that_is_not_computed_as_its_source_is_refused(tmp_path: Path) -> None:
+    """A module whose forward() is not what its attributes promise."""
+
+    class Shifted(QuantConv2d):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return super().forward(input) + 1
+
+    net = randomized(nn.Sequential(Shifted(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), QuantLinear(64, 3)))
+    with pytest.raises(VerificationError, match="layer '0'"):
+        convert(net, tmp_path / "m.tflite", example_input=torch.zeros(1, 1, 4, 4))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tflite_that_the_oracle_computes_otherwise_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "a.tflite"
+    convert(randomized(digits()), source, example_input=torch.zeros(1, 1, 28, 28))
+    with pytest.raises(VerificationError, match="tampered and onebit differ"):
+        convert(source, tmp_path / "b.tflite", oracle=Tampered(input_of("head.4", 3, plus(2))))
+    assert not (tmp_path / "b.tflite").exists()
