@@ -3,11 +3,12 @@
 void ob_bconv2d_f32(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter,
                     const float *multiplier, const float *bias, int32_t low, int32_t high, uint32_t *patch,
                     float *output) {
+  const ob_bconv2d_shape shape = ob_bconv2d_shape_of(params);
   for (int32_t oy = 0; oy < params->window.out_h; ++oy) {
     for (int32_t ox = 0; ox < params->window.out_w; ++ox) {
       const int32_t outside = ob_bconv2d_gather(params, input, oy, ox, patch);
-      for (int32_t o = 0; o < params->out_channels; ++o) {
-        const int32_t x = ob_bconv2d_x(params, patch, filter, o, oy, ox, outside);
+      for (int32_t o = 0; o < shape.out_channels; ++o) {
+        const int32_t x = ob_bconv2d_x(params, &shape, patch, filter, o, oy, ox, outside);
         const float product = (float)ob_clamp(x, low, high) * multiplier[o];
         *output++ = product + bias[o];
       }

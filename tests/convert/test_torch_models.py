@@ -143,7 +143,13 @@ def test_scaled_binary_weights_and_bias_go_into_multiplier_and_bias(tmp_path: Pa
     x = np.random.default_rng(6).normal(0, 1, (100, 20)).astype(np.float32)
     for int8 in (False, True):
         done = convert(
-            net, tmp_path / "m.tflite", example_input=torch.zeros(1, 20), int8=int8, calibration=x, samples=x, oracle=lce
+            net,
+            tmp_path / "m.tflite",
+            example_input=torch.zeros(1, 20),
+            int8=int8,
+            calibration=x,
+            samples=x,
+            oracle=lce,
         )
         assert done.verified.argmax_equal == 100
         assert done.verified.max_abs_diff <= (0 if int8 else 1e-5)

@@ -60,10 +60,13 @@ class LceSession:
         if answer is None:
             code = self._process.wait()
             self.close()
-            raise AssertionError(f"the LCE interpreter crashed (exit code {code}): {self._log.read_text()[-500:]}")
+            raise AssertionError(f"the LCE interpreter crashed (exit code {code}): {self._messages()}")
         if "error" in answer:
-            raise LceRefusedError(f"{answer['error']} {self._log.read_text()[-500:]}")
+            raise LceRefusedError(f"{answer['error']} {self._messages()}")
         return [answer[f"output_{i}"] for i in range(len(answer))]
+
+    def _messages(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")[-500:]
 
     def run(self, graph: Graph, x: Array) -> dict[str, Array]:
         """The stored value of every activation."""

@@ -11,19 +11,25 @@ from onebit.train.models.digits import DigitsNet
 
 
 def randomized(module: nn.Module, seed: int = 0) -> nn.Module:
-    """The module in eval mode with seeded weights; batch norms get any mean, variance and sign of gamma."""
+    """The module in eval mode with seeded weights.
+
+    Batch norms get statistics near those of what they read, and gammas of either sign, so that few channels are dead.
+    """
     generator = torch.Generator().manual_seed(seed)
+    deviation = 1.0
     with torch.no_grad():
         for layer in module.modules():
             if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
                 assert layer.running_mean is not None
                 assert layer.running_var is not None
-                layer.running_mean.normal_(0, 2, generator=generator)
-                layer.running_var.uniform_(0.5, 30, generator=generator)
-                layer.weight.normal_(0, 1, generator=generator)
-                layer.bias.normal_(0, 0.5, generator=generator)
+                layer.running_mean.normal_(0, 0.3 * deviation, generator=generator)
+                layer.running_var.uniform_(0.5 * deviation**2, 1.5 * deviation**2, generator=generator)
+                layer.weight.uniform_(0.5, 1.5, generator=generator)
+                layer.weight.mul_(torch.randint(0, 2, layer.weight.shape, generator=generator) * 2 - 1)
+                layer.bias.normal_(0, 0.3, generator=generator)
             elif isinstance(layer, nn.Conv2d | nn.Linear):
                 fan_in = layer.weight[0].numel()
+                deviation = fan_in**0.5 if isinstance(layer, QuantConv2d | QuantLinear) else 1.0
                 layer.weight.normal_(0, fan_in**-0.5, generator=generator)
                 if layer.bias is not None:
                     layer.bias.normal_(0, 0.1, generator=generator)

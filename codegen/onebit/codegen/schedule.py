@@ -29,7 +29,10 @@ from onebit.core.passes import run_passes
 
 @dataclass(frozen=True)
 class Buffer:
-    """Memory that holds a value: the model's input, its output, or a place in the arena."""
+    """Memory that holds a value: the model's input, its output, or a place in the arena.
+
+    `name` is ``input``, ``output``, or for the arena ``tensor <name>``: a model may call its tensors anything.
+    """
 
     name: str
     tensor: Tensor
@@ -175,7 +178,7 @@ def _schedule(graph: Graph, kernels: Mapping[str, Kernel]) -> tuple[Step, ...]:
             continue
         view, kernel = View.of(graph, node), kernels[name]
         tensor = graph.tensors[name]
-        buffer_name = "output" if name == output_root else name
+        buffer_name = "output" if name == output_root else f"tensor {name}"
         buffers[name] = Buffer(buffer_name, tensor, kernel.output_layout(tensor))
         activations = [n for n in node.inputs if n is not None and not graph.tensors[n].is_constant]
         steps.append(

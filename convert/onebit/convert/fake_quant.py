@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from onebit.convert.compare import Comparison
 from onebit.convert.torch_layers import activation_of, batch_norm_constants, to_numpy
 from onebit.convert.torch_source import SIGNING_KINDS, Imported
 from onebit.core import DType, Graph, Quantization
@@ -66,19 +67,21 @@ Interpreted = Quantized | Real | Pending
 class FakeQuantized(fx.Interpreter):
     """Runs the source with the quantization of `graph`, the int8 graph that was made from it.
 
-    After `run_quantized`, `records` holds for every tensor of the file that has a counterpart here its name, the node
-    that computes it and its value in the source's shape: int8 values, or +1/-1 for packed bits.
+    With a `comparison`, every value is compared with the file's (allowed are `tolerance` steps), and signs go on as the
+    file decided them where the source's value is that close to its zero point.
     """
 
-    def __init__(self, imported: Imported, graph: Graph) -> None:
+    def __init__(
+        self, imported: Imported, graph: Graph, comparison: Comparison | None = None, tolerance: int = 0
+    ) -> None:
         super().__init__(imported.traced.graph_module)
         self._imported = imported
         self._graph = graph
-        self.records: list[tuple[str, fx.Node, Array]] = []
+        self._comparison = comparison
+        self._tolerance = tolerance
 
     def run_quantized(self, x: Array) -> Array:
-        """Quantized outputs [N, classes] for quantized inputs in the source's layout."""
-        self.records = []
+        """Quantized outputs [N, classes] (float64) for quantized inputs in the source's layout."""
         with torch.no_grad():
             result = self.run(Quantized(x.astype(np.float64), self._graph.input.quant))
         assert isinstance(result, Quantized)
@@ -90,14 +93,12 @@ class FakeQuantized(fx.Interpreter):
             return super().run_node(n)
         (source,) = (arg for arg in n.args if isinstance(arg, fx.Node))
         x: Interpreted = self.env[source]
-        name = self._imported.values[n].tensor
         result = self._call(n, source, self._imported.traced.layer(n), x)
-        tensor = self._graph.tensors.get(name)
+        tensor = self._graph.tensors.get(self._imported.values[n].tensor)
         if isinstance(result, Pending) and tensor is not None:
             result = _rounded(result, tensor.quant if tensor.dtype is DType.INT8 else None)
-        recorded = {record[0] for record in self.records}
-        if isinstance(result, Quantized) and tensor is not None and name not in recorded:
-            self.records.append((name, n, result.q))
+        if self._comparison is not None and isinstance(result, Quantized):
+            self._comparison.value(n, result.q, self._tolerance)
         return result
 
     def _call(self, node: fx.Node, source: fx.Node, module: Any, x: Interpreted) -> Interpreted:
@@ -125,10 +126,13 @@ class FakeQuantized(fx.Interpreter):
         settled = _rounded(x, None) if isinstance(x, Pending) else x
         negative = settled.q < settled.quant.zero_point if isinstance(settled, Quantized) else settled.value < 0
         signs = np.where(negative, -1.0, 1.0)
-        name = self._imported.signs[node]
-        if name in self._graph.tensors and name not in {record[0] for record in self.records}:
-            self.records.append((name, source, signs))
-        return signs
+        if self._comparison is None:
+            return signs
+        near = np.zeros(signs.shape, np.bool_)
+        if isinstance(settled, Quantized) and self._tolerance:
+            distance = settled.q - settled.quant.zero_point
+            near = (distance >= -self._tolerance) & (distance < self._tolerance)
+        return self._comparison.decided(node, source, signs, near)
 
 
 def _pending(module: Any, x: Array, quant: Quantization | None) -> Pending:

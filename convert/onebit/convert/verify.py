@@ -1,16 +1,15 @@
 """Source model against written file, before the file is kept.
 
-Float: the outputs agree within `FLOAT_TOLERANCE` of the logits' range, with equal argmax. A float network with signs in
-it may also take another turn where a value is zero up to rounding; a sample that disagrees is therefore run again in
-steps, in which every sign decision of the file must be the source's unless the source's value is within `TIE_TOLERANCE`
-of zero, and the steps continue from the file's decisions. Int8: at most 1 step of difference against the fake-quantized
-source, and equal argmax on 99.9 % of the samples.
+Two comparisons, on the same samples. End to end: float outputs within `FLOAT_TOLERANCE` of the logits' range and equal
+argmax, int8 outputs within 1 step of the fake-quantized source and equal argmax on 99.9 % of the samples. Tensor by
+tensor (`onebit.convert.compare`): every tensor that the file shares with the source, which also finds what no output
+showed, and names the first layer that differs.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,28 +17,31 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from onebit.convert.compare import Comparison, difference
 from onebit.convert.fake_quant import FakeQuantized
-from onebit.convert.samples import channels_first, file_input, like_source, real_values
-from onebit.convert.torch_source import SIGNING_KINDS, Imported
+from onebit.convert.samples import channels_first, file_input, real_values
+from onebit.convert.torch_source import Imported
 from onebit.core import DType, Graph, evaluate, read_model
-from onebit.core.bits import signs
 from onebit.core.errors import VerificationError
 from onebit.core.graph import Array
 
 FLOAT_TOLERANCE = 1e-4
-"""Allowed difference of float outputs, relative to the range of the source's outputs."""
+"""Allowed difference of a float tensor, relative to its range (outputs) or its largest magnitude (inner tensors)."""
 
 TIE_TOLERANCE = 1e-5
-"""How far from 0, relative to the tensor's largest magnitude, a value may be whose sign flips."""
+"""How far from 0, relative to the tensor's largest magnitude, a value may be whose sign flips (float)."""
 
 MAX_FLIPPED = 0.01
-"""Share of the samples that may contain a flipped sign; more of them is a wrong conversion, not rounding."""
+"""Share of the samples whose outputs may differ because of a flipped sign; more is a wrong conversion, not rounding."""
 
 INT8_TOLERANCE = 1
-"""Allowed difference of int8 outputs, in steps."""
+"""Allowed difference of int8 tensors, in steps."""
 
 INT8_ARGMAX = 0.999
 """Share of the samples whose argmax must be equal in int8."""
+
+CHUNK = 128
+"""Samples compared together; bounds the memory for all tensors of the file."""
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +69,10 @@ class CoreOracle:
 
 @dataclass(frozen=True)
 class Verified:
-    """What was compared: `max_abs_diff` in logits (float) or steps (int8), over samples without a flipped sign.
+    """What was compared: `max_abs_diff` of the outputs in logits (float) or steps (int8).
 
-    `argmax_equal` counts samples, of `samples` in all; `sign_flips` counts the samples in which a sign of a value that
-    is zero up to rounding was decided otherwise (float only).
+    `argmax_equal` counts samples, of `samples` in all. `sign_flips` counts the samples whose float outputs differ
+    because a sign of a value that is zero up to rounding was decided otherwise; `max_abs_diff` leaves them out.
     """
 
     samples: int
@@ -83,158 +85,101 @@ class Verified:
 def verify(imported: Imported, model: bytes, samples: Array, oracle: Oracle) -> Verified:
     """Compare the source with the file `model` on checked samples; VerificationError names the first wrong layer."""
     graph = read_model(model)
-    x = file_input(samples, graph.input, graph.metadata)
     if graph.output.dtype is DType.INT8:
-        return _verify_int8(imported, graph, model, x, oracle)
-    if graph.input.dtype is DType.INT8:
-        raise VerificationError("int8 input with float output", where="the model", fix="convert it again")
+        return _verify_int8(imported, graph, model, file_input(samples, graph.input, graph.metadata), oracle)
     return _verify_float(imported, graph, model, real_values(samples, graph.metadata), oracle)
+
+
+def _found(graph: Graph, model: bytes, x: Array, oracle: Oracle) -> Iterator[tuple[Array, dict[str, Array]]]:
+    """The inputs in chunks, each with all tensors that the file computes for it."""
+    names = [t.name for t in graph.activations()]
+    for start in range(0, len(x), CHUNK):
+        part = x[start : start + CHUNK]
+        yield part, dict(zip(names, oracle.run(model, part, names), strict=True))
 
 
 # --------------------------------------------------------------------------------------------------------------- float
 
 
 def _verify_float(imported: Imported, graph: Graph, model: bytes, x: Array, oracle: Oracle) -> Verified:
-    wanted = _source_logits(imported.traced.module, x)
-    (got,) = oracle.run(model, x, [graph.output.name])
+    outputs, sources, stepped = [], [], []
+    with torch.no_grad():
+        for part, found in _found(graph, model, x, oracle):
+            given = torch.from_numpy(channels_first(part))
+            comparison = Comparison(imported, graph, found)
+            stepped.append(_Stepped(imported, comparison).run(given).numpy())
+            sources.append(imported.traced.module(given).numpy())
+            outputs.append(found[graph.output.name])
+    got, wanted, forced = (np.concatenate(parts) for parts in (outputs, sources, stepped))
     tolerance = FLOAT_TOLERANCE * max(float(np.ptp(wanted)), float(np.finfo(np.float32).tiny))
-    difference = np.abs(got - wanted).max(axis=1)
-    equal = got.argmax(axis=1) == wanted.argmax(axis=1)
-    # classes whose logits are equal up to the tolerance may change places
-    tied = wanted.max(axis=1) - np.take_along_axis(wanted, got.argmax(axis=1)[:, None], 1)[:, 0] <= tolerance
-    bad = ~(difference <= tolerance) | ~(equal | tied)
-    flipped = int(bad.sum())
-    if flipped:
-        log.info("%d of %d samples differ end to end; comparing them step by step", flipped, len(x))
-        _explain(imported, graph, model, x[bad], oracle, tolerance)
-        if flipped > max(1, MAX_FLIPPED * len(x)):
-            raise VerificationError(
-                f"signs of values near zero flip in {flipped} of {len(x)} samples, allowed are {MAX_FLIPPED:.0%}",
-                where="convert",
-                fix="verify with real samples, or train without values that are exactly zero",
-            )
-    rest = difference[~bad]
-    return Verified(len(x), float(rest.max()) if len(rest) else 0.0, int(equal.sum()), flipped, oracle.engine)
+    # from the file's sign decisions on, and with those of the source
+    if not np.abs(got - forced).max() <= tolerance:
+        raise difference(imported, imported.traced.output, graph.output.name, got, forced, tolerance)
+    off = np.abs(got - wanted).max(axis=1)
+    flipped = _disagreeing(got, wanted, tolerance)
+    allowed = max(1, MAX_FLIPPED * len(x))
+    if flipped.sum() > allowed:
+        raise VerificationError(
+            f"signs of values near zero flip in {flipped.sum()} of {len(x)} samples, allowed are {MAX_FLIPPED:.0%}",
+            where="convert",
+            fix="train without values that are exactly zero, or give other samples",
+        )
+    equal = int((got.argmax(axis=1) == wanted.argmax(axis=1)).sum())
+    return Verified(len(x), float(off[~flipped].max(initial=0)), equal, int(flipped.sum()), oracle.engine)
 
 
-def _source_logits(module: nn.Module, x: Array) -> Array:
-    parts = []
-    with torch.no_grad():
-        for start in range(0, len(x), 256):
-            parts.append(module(torch.from_numpy(channels_first(x[start : start + 256]))).numpy())
-    return np.concatenate(parts)
-
-
-def _explain(imported: Imported, graph: Graph, model: bytes, x: Array, oracle: Oracle, tolerance: float) -> None:
-    """Return if flipped signs of values near zero are all that is different; else VerificationError."""
-    names = [t.name for t in graph.activations()]
-    found = dict(zip(names, oracle.run(model, x, names), strict=True))
-    stepped = _Stepped(imported, graph, found)
-    with torch.no_grad():
-        logits = stepped.run(torch.from_numpy(channels_first(x))).numpy()
-    got = found[graph.output.name]
-    if not np.abs(got - logits).max() <= tolerance:
-        raise _differs(imported, imported.traced.output, graph.output.name, got, logits, tolerance)
+def _disagreeing(got: Array, wanted: Array, tolerance: float) -> Array:
+    """bool [N]: outputs that differ by more, or in their argmax though its logit is not equal up to the tolerance."""
+    chosen = np.take_along_axis(wanted, got.argmax(axis=1)[:, None], 1)[:, 0]
+    far = ~(np.abs(got - wanted).max(axis=1) <= tolerance)
+    return np.asarray(far | (wanted.max(axis=1) - chosen > tolerance))
 
 
 class _Stepped(fx.Interpreter):
-    """The source in steps: each tensor that the file has too is compared; signs continue with the file's decisions."""
+    """The source model in float32, every step compared, every sign continued as the file decided it."""
 
-    def __init__(self, imported: Imported, graph: Graph, found: dict[str, Array]) -> None:
+    def __init__(self, imported: Imported, comparison: Comparison) -> None:
         super().__init__(imported.traced.graph_module)
         self._imported = imported
-        self._graph = graph
-        self._found = found
-        self._compared: set[str] = set()
+        self._comparison = comparison
 
     def run_node(self, n: fx.Node) -> Any:
         if n.op != "call_module":
             return super().run_node(n)
         (source,) = (arg for arg in n.args if isinstance(arg, fx.Node))
-        module = self._imported.traced.layer(n)
-        x = self.env[source]
-        sign = self._imported.signs.get(n)
-        if sign in self._found and getattr(module, "onebit_kind", None) in SIGNING_KINDS:
-            x = self._decided(source, sign, x)
-        y = module(x)
-        name = self._imported.values[n].tensor
-        if name in self._found and name not in self._compared:
-            self._compared.add(name)
-            wanted = y.numpy()
-            got = like_source(self._found[name], wanted.shape)
-            tolerance = FLOAT_TOLERANCE * float(np.abs(wanted).max())
-            if not np.abs(got - wanted).max() <= tolerance:
-                raise _differs(self._imported, n, name, got, wanted, tolerance)
+        module: nn.Module = self._imported.traced.layer(n)
+        x: torch.Tensor = self.env[source]
+        if n in self._imported.signs:
+            value = x.numpy()
+            near = np.abs(value) <= TIE_TOLERANCE * np.abs(value).max()
+            wanted = np.where(value < 0, np.float32(-1), np.float32(1))
+            # the layer's own quantizer leaves +1/-1 as they are
+            x = torch.from_numpy(np.ascontiguousarray(self._comparison.decided(n, source, wanted, near)))
+        y: torch.Tensor = module(x)
+        self._comparison.value(n, y.numpy(), FLOAT_TOLERANCE * float(y.abs().max()))
         return y
-
-    def _decided(self, source: fx.Node, sign: str, x: torch.Tensor) -> torch.Tensor:
-        """The file's signs, after checking them against the source's values `x`."""
-        channels = self._graph.tensors[sign].shape[-1]
-        value = x.numpy()
-        got = like_source(signs(self._found[sign], channels), value.shape)
-        near = np.abs(value) <= TIE_TOLERANCE * np.abs(value).max()
-        if not (((value < 0) == (got < 0)) | near).all():
-            raise _differs(self._imported, source, sign, got, np.where(value < 0, -1.0, 1.0), 0.0)
-        return torch.from_numpy(np.ascontiguousarray(got))
 
 
 # ---------------------------------------------------------------------------------------------------------------- int8
 
 
 def _verify_int8(imported: Imported, graph: Graph, model: bytes, x: Array, oracle: Oracle) -> Verified:
-    source = FakeQuantized(imported, graph)
-    wanted = np.concatenate([source.run_quantized(channels_first(x[i : i + 256])) for i in range(0, len(x), 256)])
-    (got,) = oracle.run(model, x, [graph.output.name])
-    difference = np.abs(got.astype(np.int64) - wanted).max()
+    outputs, sources = [], []
+    flipped: VerificationError | None = None
+    for part, found in _found(graph, model, x, oracle):
+        given = channels_first(part)
+        comparison = Comparison(imported, graph, found)
+        result = FakeQuantized(imported, graph, comparison, INT8_TOLERANCE).run_quantized(given)
+        if comparison.first_flip is not None:
+            log.info("signs next to their zero point differ: %s", comparison.first_flip)
+            flipped = flipped or comparison.first_flip
+            # the steps went on from the file's signs; end to end the source's own count
+            result = FakeQuantized(imported, graph).run_quantized(given)
+        sources.append(result)
+        outputs.append(found[graph.output.name])
+    got, wanted = np.concatenate(outputs).astype(np.float64), np.concatenate(sources)
+    worst = float(np.abs(got - wanted).max())
     equal = int((got.argmax(axis=1) == wanted.argmax(axis=1)).sum())
-    if difference > INT8_TOLERANCE or equal < INT8_ARGMAX * len(x):
-        raise _locate_int8(imported, source, graph, model, x[:256], oracle) or _differs(
-            imported, imported.traced.output, graph.output.name, got, wanted, INT8_TOLERANCE
-        )
-    return Verified(len(x), float(difference), equal, 0, oracle.engine)
-
-
-def _locate_int8(
-    imported: Imported, source: FakeQuantized, graph: Graph, model: bytes, x: Array, oracle: Oracle
-) -> VerificationError | None:
-    """The error for the first tensor that differs in bits, or by more than one step."""
-    source.run_quantized(channels_first(x))
-    values = oracle.run(model, x, [name for name, _, _ in source.records])
-    for (name, node, wanted), value in zip(source.records, values, strict=True):
-        tensor = graph.tensors[name]
-        bits = tensor.dtype is DType.BITS
-        got = like_source(signs(value, tensor.shape[-1]) if bits else value, wanted.shape)
-        tolerance = 0 if bits else INT8_TOLERANCE
-        if np.abs(got.astype(np.float64) - wanted).max() > tolerance:
-            return _differs(imported, node, name, got, wanted, tolerance)
-    return None
-
-
-# ---------------------------------------------------------------------------------------------------------------- both
-
-
-def _differs(
-    imported: Imported, node: fx.Node, tensor: str, got: Array, wanted: Array, tolerance: float
-) -> VerificationError:
-    """The error that names the layer behind `node`, the last one with weights, and what differs most."""
-    off = np.abs(got.astype(np.float64) - wanted)
-    worst = tuple(int(i) for i in np.unravel_index(int(np.nan_to_num(off, nan=np.inf).argmax()), off.shape))
-    share = float((~(off <= tolerance)).mean())
-    return VerificationError(
-        f"the file does not compute what the source computes: '{tensor}' differs in {share:.2%} of its elements, "
-        f"most at {list(worst)}: {got[worst]:g}, in the source {wanted[worst]:g}",
-        where=f"layer '{_layer_behind(imported, node)}'",
-        fix="nothing was written; please report this model",
-    )
-
-
-def _layer_behind(imported: Imported, node: fx.Node) -> str:
-    at = node
-    while at.op == "call_module":
-        module = imported.traced.layer(at)
-        if isinstance(module, nn.Conv2d | nn.Linear) or getattr(module, "onebit_kind", None) is not None:
-            return str(at.target)
-        source = at.args[0]
-        assert isinstance(source, fx.Node)
-        at = source
-    return str(node.target)
+    if worst > INT8_TOLERANCE or equal < INT8_ARGMAX * len(x):
+        raise flipped or difference(imported, imported.traced.output, graph.output.name, got, wanted, INT8_TOLERANCE)
+    return Verified(len(x), worst, equal, 0, oracle.engine)

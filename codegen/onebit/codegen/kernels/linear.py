@@ -54,6 +54,33 @@ def _conv_i8_bits(view: View) -> tuple[Arg, ...]:
     return _conv_params(view), Input(), filters, constant("threshold", view.input(2)), patch, Output()
 
 
+def _pairs(view: View) -> int:
+    return -(-_taps(view) // 2)
+
+
+def _paired_filter(view: View) -> Constant:
+    """Filters int8 [O, taps] as pairs of int16 in uint32 words, [ceil(O/4)][pairs][4], the rest zeros."""
+    filters = view.input(1)
+    outs, taps = filters.shape[0], _taps(view)
+    quads = -(-outs // 4)
+    padded = np.zeros((4 * quads, 2 * _pairs(view)), "<i2")
+    padded[:outs, :taps] = filters.constant().reshape(outs, taps)
+    words = padded.view("<u4").reshape(quads, 4, -1).transpose(0, 2, 1)
+    return Constant("filter", np.ascontiguousarray(words, np.uint32), f"int8 {list(filters.shape)} as int16 pairs")
+
+
+def _conv_i8_dsp(view: View) -> tuple[Arg, ...]:
+    patch, stage = Scratch("uint32_t", 4 * _pairs(view)), _requantization(view)
+    return _conv_params(view), Input(), _paired_filter(view), bias_of(view, np.int32), *stage, patch, Output()
+
+
+def _conv_i8_bits_dsp(view: View) -> tuple[Arg, ...]:
+    threshold = view.input(2).constant()
+    filled = np.concatenate([threshold, np.full(-len(threshold) % 4, -(2**31), np.int32)])
+    patch = Scratch("uint32_t", 4 * _pairs(view))
+    return _conv_params(view), Input(), _paired_filter(view), Constant("threshold", filled), patch, Output()
+
+
 def _conv_f32(view: View) -> tuple[Arg, ...]:
     filters, patch = constant("filter", view.input(1)), Scratch("float", 4 * _taps(view))
     bounds = float_bounds(_conv(view).activation)
@@ -86,6 +113,12 @@ def _cost(view: View) -> float:
     return 4.0 * macs + 20.0 * view.output.elements + 5.0 * macs / view.input(1).shape[0]
 
 
+def _dsp_cost(view: View) -> float:
+    """Instructions: 1.5 per multiply-accumulate, 15 per output, 5 per gathered element."""
+    macs = view.node.op.macs(view)[1]
+    return 1.5 * macs + 15.0 * view.output.elements + 5.0 * macs / view.input(1).shape[0]
+
+
 def _is_int8(view: View) -> bool:
     return view.output.dtype is DType.INT8
 
@@ -95,30 +128,24 @@ def _is_float(view: View) -> bool:
 
 
 _GATHER = "ob_conv2d_gather.c"
-register_kernel(Kernel("ob_conv2d_i8", "ob_conv2d.h", ("ob_conv2d_i8.c", _GATHER), Conv2d, _conv_i8, _cost, _is_int8))
-register_kernel(
-    Kernel("ob_conv2d_i8_bits", "ob_conv2d.h", ("ob_conv2d_i8_bits.c", _GATHER), ConvSign, _conv_i8_bits, _cost)
-)
-register_kernel(Kernel("ob_conv2d_f32", "ob_conv2d.h", ("ob_conv2d_f32.c",), Conv2d, _conv_f32, _cost, _is_float))
-register_kernel(
+_CONV, _FC = "ob_conv2d.h", "ob_fully_connected.h"
+_DSP = frozenset({"dsp"})
+
+for _kernel in (
+    Kernel("ob_conv2d_i8", _CONV, ("ob_conv2d_i8.c", _GATHER), Conv2d, _conv_i8, _cost, _is_int8),
+    Kernel("ob_conv2d_i8_dsp", _CONV, ("ob_conv2d_i8_dsp.c", _GATHER), Conv2d, _conv_i8_dsp, _dsp_cost, _is_int8, _DSP),
+    Kernel("ob_conv2d_i8_bits", _CONV, ("ob_conv2d_i8_bits.c", _GATHER), ConvSign, _conv_i8_bits, _cost),
     Kernel(
-        "ob_fully_connected_i8",
-        "ob_fully_connected.h",
-        ("ob_fully_connected_i8.c",),
-        FullyConnected,
-        _fc_i8,
-        _cost,
-        _is_int8,
-    )
-)
-register_kernel(
-    Kernel(
-        "ob_fully_connected_f32",
-        "ob_fully_connected.h",
-        ("ob_fully_connected_f32.c",),
-        FullyConnected,
-        _fc_f32,
-        _cost,
-        _is_float,
-    )
-)
+        "ob_conv2d_i8_bits_dsp",
+        _CONV,
+        ("ob_conv2d_i8_bits_dsp.c", _GATHER),
+        ConvSign,
+        _conv_i8_bits_dsp,
+        _dsp_cost,
+        requires=_DSP,
+    ),
+    Kernel("ob_conv2d_f32", _CONV, ("ob_conv2d_f32.c",), Conv2d, _conv_f32, _cost, _is_float),
+    Kernel("ob_fully_connected_i8", _FC, ("ob_fully_connected_i8.c",), FullyConnected, _fc_i8, _cost, _is_int8),
+    Kernel("ob_fully_connected_f32", _FC, ("ob_fully_connected_f32.c",), FullyConnected, _fc_f32, _cost, _is_float),
+):
+    register_kernel(_kernel)

@@ -122,6 +122,8 @@ class Decoder:
     def _string(self, at: int) -> str:
         self._count()
         raw = self._array(at, "u8").tobytes()
+        if self._scalar("u8", at + 4 + len(raw)) != 0:
+            raise self.error(f"a name at offset {at} is not terminated")
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError as e:

@@ -215,7 +215,7 @@ class _Reader:
         if isinstance(node.op, LceBconv2d):
             self._restore_filter(node, tensors)
             filters = tensors[node.inputs[1]] if len(node.inputs) > 1 and node.inputs[1] else None
-            if output.dtype is DType.INT32 and filters is not None:
+            if output.dtype is DType.INT32 and filters is not None and filters.shape:
                 channels = filters.shape[0]
         elif isinstance(node.op, (LceQuantize, LceBMaxPool2d)) and source is not None:
             channels = source.shape[-1] if source.shape else None

@@ -1,0 +1,143 @@
+"""``onebit train``: a recipe to a run folder with checkpoint and metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from onebit.cli.console import JsonOption, emit_json, stdout_console
+from onebit.core.errors import BadInputError, OnebitError
+
+if TYPE_CHECKING:
+    from onebit.train import Recipe
+
+RUNS = Path("runs")
+
+
+def train(
+    recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help="What to train; --list shows all.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(metavar="D", help="Folder that holds the data set.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="RUN", help="Run folder (default: runs/RECIPE).")] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Instead of the recipe's epochs.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="S", help="Instead of the recipe's seed.")] = None,
+    devices: Annotated[int, typer.Option(metavar="N", help="Number of devices.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN after its last epoch.")] = False,
+    download: Annotated[bool, typer.Option("--download", help="Fetch a missing data set, checked by sha256.")] = False,
+    list_recipes: Annotated[bool, typer.Option("--list", help="Show the recipes, their size and cost.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a binarized network. RUN gets model.pt, metrics.csv and last.ckpt, from which --resume continues.
+
+    The same recipe, seed and number of threads give the same model to the bit. The accuracy is that of the last epoch
+    on images that were never trained on.
+    """
+    if list_recipes:
+        _list(data_dir, as_json=as_json)
+        return
+    from onebit.train import get_recipe, recipe_names
+    from onebit.train import train as run_training
+
+    if recipe is None:
+        raise BadInputError("no recipe given", where="onebit train", fix=f"known: {', '.join(recipe_names())}")
+    chosen = get_recipe(recipe)
+    result = run_training(
+        chosen,
+        out=out if out is not None else RUNS / chosen.name,
+        data_dir=data_dir,
+        epochs=epochs,
+        seed=seed,
+        devices=devices,
+        resume=resume,
+        download=download,
+    )
+    if as_json:
+        emit_json(
+            {
+                "recipe": chosen.name,
+                "run_dir": result.run_dir,
+                "checkpoint": result.checkpoint,
+                "accuracy": result.accuracy,
+                "epochs": result.epochs,
+                "seconds": result.seconds,
+            }
+        )
+        return
+    from rich.text import Text
+
+    stdout_console().print(
+        Text(
+            f"{result.checkpoint}: {100 * result.accuracy:.2f} % on {chosen.dataset}:test after "
+            f"{result.epochs} epochs, {result.seconds:.0f} s"
+        ),
+        soft_wrap=True,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------- list
+
+
+def _list(data_dir: Path | None, *, as_json: bool) -> None:
+    from onebit.train import list_recipes
+
+    rows = [_row(recipe, data_dir) for recipe in list_recipes()]
+    if as_json:
+        emit_json({"recipes": rows})
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    for heading in ("recipe", "data set", "images", "epochs", "weights", "MACs", "binary", ""):
+        table.add_column(heading, justify="left" if heading in ("recipe", "data set", "") else "right")
+    for row in rows:
+        cells = (
+            row["name"],
+            row["dataset"],
+            "not here" if row["train_images"] is None else f"{row['train_images']:,}",
+            str(row["epochs"]),
+            f"{row['weights']:,}",
+            f"{row['macs']:,}",
+            f"{100 * row['binary_macs'] / row['macs']:.0f} %",
+            row["description"],
+        )
+        table.add_row(*(Text(cell) for cell in cells))
+    stdout_console().print(table)
+
+
+def _row(recipe: Recipe, data_dir: Path | None) -> dict[str, Any]:
+    """Size and cost of a recipe: an epoch goes through all training images once, `macs` are those of one image."""
+    from onebit.convert.torch_source import import_torch
+    from onebit.core.ops import View
+    from onebit.train.layers import binary_weights
+
+    module = recipe.model().eval()
+    binary = {weight.data_ptr() for weight in binary_weights(module)}
+    weights = [parameter for parameter in module.parameters() if parameter.ndim > 1]
+    example = weights[0].new_zeros((1, *recipe.input_shape))
+    graph = import_torch(module, example, recipe.metadata()).graph
+    macs = [node.op.macs(View.of(graph, node)) for node in graph.nodes]
+    return {
+        "name": recipe.name,
+        "description": recipe.description,
+        "dataset": recipe.dataset,
+        "train_images": _train_images(recipe, data_dir),
+        "epochs": recipe.epochs,
+        "batch_size": recipe.batch_size,
+        "seed": recipe.seed,
+        "weights": sum(weight.numel() for weight in weights),
+        "binary_weights": sum(weight.numel() for weight in weights if weight.data_ptr() in binary),
+        "macs": sum(sum(pair) for pair in macs),
+        "binary_macs": sum(pair[0] for pair in macs),
+    }
+
+
+def _train_images(recipe: Recipe, data_dir: Path | None) -> int | None:
+    """How many images one epoch goes through; None where the data set is not on this computer."""
+    from onebit.core.datasets import load_dataset
+
+    try:
+        return len(load_dataset(f"{recipe.dataset}:train", data_dir=data_dir))
+    except OnebitError:
+        return None

@@ -1,0 +1,88 @@
+"""Tensor by tensor: what the source computes against what the file computed for the same samples.
+
+A sign of a value that is zero up to rounding may legally be decided either way, and everything behind it then differs.
+Both interpreters of the source therefore ask `Comparison.decided` for the signs to go on with: the file's, after
+checking that they differ from the source's only where the source's value is near zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from torch import fx, nn
+
+from onebit.convert.samples import like_source
+from onebit.convert.torch_source import Imported
+from onebit.core import DType, Graph
+from onebit.core.bits import signs
+from onebit.core.errors import VerificationError
+from onebit.core.graph import Array
+
+
+class Comparison:
+    """The file's tensors `found` (name -> [N, ...] in stored form); each is compared once, in the source's order.
+
+    `first_flip` describes the first tensor in which the file decided signs otherwise than the source, all near 0.
+    """
+
+    def __init__(self, imported: Imported, graph: Graph, found: Mapping[str, Array]) -> None:
+        self._imported = imported
+        self._graph = graph
+        self._found = found
+        self._compared: set[str] = set()
+        self.first_flip: VerificationError | None = None
+
+    def value(self, node: fx.Node, wanted: Array, tolerance: float) -> None:
+        """VerificationError if the file's tensor for the value of `node` differs from `wanted` by more."""
+        name = self._imported.values[node].tensor
+        tensor = self._graph.tensors.get(name)
+        if tensor is None or tensor.dtype is DType.BITS or name not in self._found or name in self._compared:
+            return
+        self._compared.add(name)
+        got = like_source(self._found[name], wanted.shape)
+        if not np.abs(got.astype(np.float64) - wanted).max() <= tolerance:
+            raise difference(self._imported, node, name, got, wanted, tolerance)
+
+    def decided(self, layer: fx.Node, source: fx.Node, wanted: Array, near: Array) -> Array:
+        """The file's signs (+1/-1) that binary `layer` reads; VerificationError if any differs that is not `near` 0.
+
+        `source` is the node whose value is signed, `near` (bool) tells where it is zero up to rounding.
+        """
+        name = self._imported.signs[layer]
+        if name not in self._found:
+            return wanted
+        got = like_source(signs(self._found[name], self._graph.tensors[name].shape[-1]), wanted.shape)
+        if not ((got == wanted) | near).all():
+            raise difference(self._imported, source, name, got, np.where(near, got, wanted), 0.0)
+        if name not in self._compared:
+            self._compared.add(name)
+            if self.first_flip is None and (got != wanted).any():
+                self.first_flip = difference(self._imported, source, name, got, wanted, 0.0)
+        return got.astype(wanted.dtype)
+
+
+def difference(
+    imported: Imported, node: fx.Node, tensor: str, got: Array, wanted: Array, tolerance: float
+) -> VerificationError:
+    """The error that names the layer behind `node`, the last one with weights, and what differs most."""
+    off = np.nan_to_num(np.abs(got.astype(np.float64) - wanted), nan=np.inf)
+    worst = tuple(int(i) for i in np.unravel_index(int(off.argmax()), off.shape))
+    return VerificationError(
+        f"the file does not compute what the source computes: '{tensor}' differs in {(off > tolerance).mean():.2%} of "
+        f"its elements, most at {list(worst)}: {got[worst]:g}, in the source {wanted[worst]:g}",
+        where=f"layer '{_layer_behind(imported, node)}'",
+        fix="nothing was written; please report this model",
+    )
+
+
+def _layer_behind(imported: Imported, node: fx.Node) -> str:
+    at = node
+    while at.op == "call_module":
+        module = imported.traced.layer(at)
+        if isinstance(module, nn.Conv2d | nn.Linear) or getattr(module, "onebit_kind", None) is not None:
+            return str(at.target)
+        source = at.args[0]
+        assert isinstance(source, fx.Node)
+        at = source
+    return str(node.target)
