@@ -69,12 +69,14 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pair]:
         for key, name in (("input", "input"), ("first", "stem.1"), ("logits", "head.4"))
     }
     np.savez(folder / "weights.npz", **weights_of(net), **ranges)
-    command = [sys.executable, str(TWIN), *(str(folder / name) for name in ("weights.npz", "float.tflite", "int8.tflite"))]
+    command = [
+        sys.executable,
+        str(TWIN),
+        *(str(folder / name) for name in ("weights.npz", "float.tflite", "int8.tflite")),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    return {
-        kind: Pair(folder / f"ours_{kind}.tflite", folder / f"{kind}.tflite", images) for kind in ("float", "int8")
-    }
+    return {kind: Pair(folder / f"ours_{kind}.tflite", folder / f"{kind}.tflite", images) for kind in ("float", "int8")}
 
 
 def weights_of(net: nn.Module) -> dict[str, Array]:
@@ -87,7 +89,7 @@ def run(path: Path, images: Array) -> Result:
     x = ModelMetadata().preprocessing.apply(images, graph.input.dtype.numpy, quant.scale, quant.zero_point)
     inputs = [node.inputs[0] or "" for node in graph.nodes if isinstance(node.op, LceBconv2d)]
     logits, *bits = LceOracle().run(path.read_bytes(), x, [graph.output.name, *inputs])
-    return Result(graph, logits, bits)
+    return Result(graph, logits.reshape(len(x), -1), bits)
 
 
 def test_float_files_agree(pairs: dict[str, Pair]) -> None:
@@ -113,7 +115,7 @@ def test_int8_files_agree(pairs: dict[str, Pair]) -> None:
     np.testing.assert_array_equal(ours.logits.argmax(axis=1), theirs.logits.argmax(axis=1))
 
 
-def test_both_files_have_the_same_operators(pairs: dict[str, Pair]) -> None:
+def test_the_files_have_the_same_operators_but_for_our_reshape_to_a_vector(pairs: dict[str, Pair]) -> None:
     for pair in pairs.values():
-        ours, theirs = (sorted(node.op.name for node in read_model(path).nodes) for path in (pair.ours, pair.theirs))
-        assert ours == theirs
+        ours, theirs = ([node.op.name for node in read_model(path).nodes] for path in (pair.ours, pair.theirs))
+        assert sorted(ours) == sorted([*theirs, "RESHAPE"])

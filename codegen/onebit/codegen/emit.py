@@ -19,6 +19,7 @@ from onebit.codegen.kernels.common import as_c
 from onebit.codegen.schedule import Buffer, Program, Step, scratch_name
 from onebit.codegen.templates_path import templates_root
 from onebit.core.graph import Array, DType, Tensor
+from onebit.core.metadata import Preprocessing
 
 #: C type of a tensor's elements, and of constant arrays by NumPy dtype
 ELEMENT_TYPES = {DType.FLOAT32: "float", DType.INT8: "int8_t", DType.BITS: "uint32_t", DType.INT32: "int32_t"}
@@ -75,7 +76,7 @@ class ModelContext:
     layers: tuple[LayerText, ...]
     arrays: tuple[ArrayText, ...]
     preprocess: tuple[ArrayText, ...]
-    channels_macro: str
+    pixel_rows: int
     selftest: tuple[ArrayText, ...]
     tolerance: str
 
@@ -93,8 +94,9 @@ def model_context(program: Program, name: str, banner: Sequence[str], selftest: 
     source, upper = program.source, name.upper()
     metadata = source.metadata
     preprocess: tuple[ArrayText, ...] = ()
+    rows = 1 if metadata is None else _pixel_rows(metadata.preprocessing, source.input)
     if metadata is not None and source.input.dtype is not DType.BITS:
-        preprocess = (_preprocess_table(program, name),)
+        preprocess = (_preprocess_table(metadata.preprocessing, source.input, rows, name),)
     return ModelContext(
         name=name,
         guard=f"{upper}_H",
@@ -110,7 +112,7 @@ def model_context(program: Program, name: str, banner: Sequence[str], selftest: 
         layers=tuple(_layer(program, step, name) for step in program.steps),
         arrays=tuple(_constant(step, c, name) for step in program.steps for c in step.constants),
         preprocess=preprocess,
-        channels_macro=f"{upper}_INPUT_CHANNELS",
+        pixel_rows=rows,
         selftest=(
             _selftest_array(
                 source.input, f"static const {name}_input_t selftest_input[{upper}_INPUT_SIZE]", selftest.x
@@ -175,7 +177,7 @@ def _layer(program: Program, step: Step, name: str) -> LayerText:
             arguments.append(_argument(program, step, arg, name))
     return LayerText(
         function=f"{name}_layer_{step.index:02d}",
-        comment=f"{step.node.op.name}: {step.output.tensor.describe()} {step.output.layout.value}",
+        comment=comment_text(f"{step.node.op.name}: {step.output.tensor.describe()} {step.output.layout.value}"),
         params=tuple(params),
         kernel=step.call.function,
         arguments=", ".join(arguments),
@@ -215,19 +217,26 @@ def _constant(step: Step, constant: Constant, name: str) -> ArrayText:
     ctype = ARRAY_TYPES[constant.data.dtype.name]
     declaration = f"static const {ctype} {constant_name(step, constant, name)}[{constant.data.size}]"
     comment = f"{step.node.op.name} {step.output.tensor.name}: {constant.comment or list(constant.data.shape)}"
-    return array_text(declaration, constant.data.reshape(-1), comment)
+    return array_text(declaration, constant.data.reshape(-1), comment_text(comment))
 
 
-def _preprocess_table(program: Program, name: str) -> ArrayText:
-    metadata, tensor = program.source.metadata, program.source.input
-    assert metadata is not None
-    channels = tensor.shape[-1] if metadata.layout == "NHWC" else 1
+def comment_text(text: str) -> str:
+    """`text` for the inside of a C comment: names of tensors are whatever a training framework made them."""
+    return text.replace("*/", "* /").replace("/*", "/ *")
+
+
+def _pixel_rows(preprocessing: Preprocessing, tensor: Tensor) -> int:
+    """Rows of the table of pixel values: one per channel, or a single one where all channels are treated alike."""
+    return 1 if len(preprocessing.mean) == len(preprocessing.std) == 1 else tensor.shape[-1]
+
+
+def _preprocess_table(preprocessing: Preprocessing, tensor: Tensor, rows: int, name: str) -> ArrayText:
     if tensor.dtype is DType.INT8:
-        table: Array = metadata.preprocessing.quantized_table(channels, tensor.quant.scale, tensor.quant.zero_point)
+        table: Array = preprocessing.quantized_table(rows, tensor.quant.scale, tensor.quant.zero_point)
     else:
-        table = metadata.preprocessing.real_table(channels)
+        table = preprocessing.real_table(rows)
     declaration = f"static const {name}_input_t pixel_table[{table.size}]"
-    return array_text(declaration, table.reshape(-1), f"{channels} channels x 256 pixel values")
+    return array_text(declaration, table.reshape(-1), f"{rows} x 256 pixel values")
 
 
 def _selftest_array(tensor: Tensor, declaration: str, value: Array) -> ArrayText:

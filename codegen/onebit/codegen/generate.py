@@ -44,7 +44,12 @@ auto break case char const continue default do double else enum extern float for
 restrict return short signed sizeof static struct switch typedef union unsigned void volatile while main bool
 true false asm class new delete this private public protected template namespace operator
 """
-_KEYWORDS: Final = frozenset(_KEYWORDS_TEXT.split())
+# <name>.h must not stand in front of a header of the C library, nor <name>.c in place of another generated file
+_FILES_TEXT: Final = """
+assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal stdarg stdbool stddef stdint
+stdio stdlib string tgmath time wchar wctype selftest_main ob
+"""
+_RESERVED: Final = frozenset(_KEYWORDS_TEXT.split()) | frozenset(_FILES_TEXT.split())
 
 
 @dataclass(frozen=True)
@@ -171,11 +176,16 @@ def _c_name(name: str | None, model: Path | str | bytes) -> str:
     if name is None:
         stem = "model" if isinstance(model, bytes) else Path(model).stem
         name = re.sub(r"\W", "_", stem, flags=re.ASCII).lower().strip("_") or "model"
-        name = f"model_{name}" if name[0].isdigit() or name in _KEYWORDS else name
-    if not re.fullmatch(r"[A-Za-z_]\w*", name, flags=re.ASCII) or name in _KEYWORDS or name.startswith("ob_"):
-        fix = "use letters, digits and _, no leading digit, no C keyword, no prefix ob_"
+        name = name if _is_usable(name) else f"model_{name}"
+    if not _is_usable(name):
+        fix = "use letters, digits and _, no leading digit, no C keyword or standard header, no prefix ob_"
         raise BadInputError(f"'{name}' cannot be the name of a C module", where="--name", fix=fix)
     return name
+
+
+def _is_usable(name: str) -> bool:
+    is_identifier = re.fullmatch(r"[A-Za-z_]\w*", name, flags=re.ASCII) is not None
+    return is_identifier and name.lower() not in _RESERVED and not name.startswith("ob_")
 
 
 def _banner(program: Program, content: bytes, name: str) -> list[str]:

@@ -25,6 +25,7 @@ from onebit.core.errors import UnsupportedError
 from onebit.core.graph import Graph, Node, Tensor
 from onebit.core.ops import Reshape, View
 from onebit.core.passes import run_passes
+from onebit.core.passes.naming import unique_name
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _insert_layout_conversions(graph: Graph, target: Target) -> tuple[Graph, dic
         if layouts[name] is wanted:
             return name
         if (name, wanted) not in converted:
-            tensor = replace(tensors[name], name=f"{name}/{wanted.value}")
+            tensor = replace(tensors[name], name=unique_name(tensors, f"{name}/{wanted.value}"))
             tensors[tensor.name] = tensor
             node = Node(ConvertLayout(), (name,), (tensor.name,))
             nodes.append(node)

@@ -138,16 +138,19 @@ class _Quantizer:
 
     def binary_conv(self, node: Node) -> Node:
         output = self.graph.tensors[node.output]
-        readers = self.graph.consumers(node.output)
-        only_signed = readers and all(isinstance(reader.op, LceQuantize) for reader in readers)
-        if output.dtype is DType.FLOAT32 and not (only_signed and node.output not in self.graph.outputs):
+        if output.dtype is DType.FLOAT32 and not self._only_signed(node):
             self._set(node.output, activation_quantization(*self.ranges[node.output]))
         return self._keep(node)
+
+    def _only_signed(self, node: Node) -> bool:
+        """Whether nothing but signs reads the output."""
+        readers = self.graph.consumers(node.output)
+        signs = bool(readers) and all(isinstance(reader.op, LceQuantize) for reader in readers)
+        return signs and node.output not in self.graph.outputs
 
     def linear(self, node: Node) -> Node:
         x, filters, *rest = node.inputs
         assert x is not None and filters is not None
-        self._set(node.output, activation_quantization(*self.ranges[node.output]))
         weights = self.graph.tensors[filters].constant()
         old = self.graph.tensor(rest[0]) if rest else None
         bias = np.zeros(len(weights)) if old is None else old.constant().astype(np.float64)
@@ -157,10 +160,15 @@ class _Quantizer:
         q = np.clip(round_half_away(weights / steps), -WEIGHT_LIMIT, WEIGHT_LIMIT)
         bias_name = f"{filters}/bias" if old is None else old.name
         bias_scales = (in_scale * scales).astype(np.float32)
+        bias_q = round_half_away(bias / bias_scales)
+        if self._only_signed(node):
+            self._set(node.output, sign_quantization(q, bias_q, bias_scales))
+        else:
+            self._set(node.output, activation_quantization(*self.ranges[node.output]))
         names = (
             x,
             self._constant(filters, q, DType.INT8, scales),
-            self._constant(bias_name, round_half_away(bias / bias_scales), DType.INT32, bias_scales),
+            self._constant(bias_name, bias_q, DType.INT32, bias_scales),
         )
         return Node(node.op, names, node.outputs)
 
@@ -182,6 +190,19 @@ class _Quantizer:
     def bits(self, node: Node) -> Node:
         """LceQuantize and LceBMaxPool2d give bits, from whatever they read."""
         return self._keep(node)
+
+
+def sign_quantization(q: Array, bias: Array, steps: Array) -> Quantization:
+    """Quantization of a real-valued layer's output of which only the sign is read.
+
+    Range does not matter, since saturation keeps signs; resolution does: with a coarse scale everything in
+    [-scale/2, 0) would round to 0, which counts as +1. So one step of the output is the smallest step of an accumulator
+    (`steps`, real value per output channel), and no accumulator but 0 rounds to 0. The step is larger only where the
+    largest accumulator times the multiplier would leave int32. Weights `q` ``[O, ...]``, `bias` [O].
+    """
+    largest = np.abs(q.reshape(len(q), -1)).sum(axis=1) * 255.0 + np.abs(bias)
+    scale = max(float(steps.min()), float((largest * steps).max()) / 2**30)
+    return Quantization.per_tensor(scale, 0)
 
 
 def weight_scales(weights: Array, bias: Array, in_scale: float, *, per_channel: bool) -> Array:

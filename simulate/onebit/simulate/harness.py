@@ -116,7 +116,8 @@ def build(
         [model_source], folder, include=(sources, *system), defines=defines, optimize=optimize, extra=strict
     )
     if release is None:
-        skipped = {model_source.name, f"{model_name}_selftest.c"}
+        # selftest_main.c belongs to project kinds that come with a program of their own
+        skipped = {model_source.name, f"{model_name}_selftest.c", "selftest_main.c"}
         kernels = [path for path in sorted(sources.glob("*.c")) if path.name not in skipped]
         kernel_folder = work / "kernels"
         kernel_objects = tuple(

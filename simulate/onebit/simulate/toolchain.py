@@ -42,7 +42,7 @@ WARNINGS = (
 )
 """What generated C and kernels must be clean of, with gcc and clang."""
 
-_OPTIMIZE_FLAGS: dict[str, str] = {"speed": "-O2", "size": "-Os"}
+OPTIMIZE_FLAGS: dict[str, str] = {"speed": "-O2", "size": "-Os"}
 
 # gcc merges identical functions; two equal layers would be one symbol, and their instructions could not be told apart.
 _GCC_FLAGS = ("-fno-ipa-icf",)
@@ -93,7 +93,7 @@ class Compiler:
         common = (
             *self.command,
             *BASE_FLAGS,
-            *(_OPTIMIZE_FLAGS[optimize],),
+            *(OPTIMIZE_FLAGS[optimize],),
             *self.flags,
             *(f"-I{folder}" for folder in include),
             *(f"-D{define}" for define in defines),

@@ -31,7 +31,7 @@ def _fold_one(graph: Graph) -> Graph | None:
         solved = solve_conv_thresholds(View.of(graph, conv))
         if solved is None:
             continue
-        threshold = constant_tensor(f"{sign.output}/threshold", solved)
+        threshold = constant_tensor(graph, f"{sign.output}/threshold", solved)
         node = Node(ConvSign(conv.op), (conv.inputs[0], conv.inputs[1], threshold.name), (sign.output,))
         bits = Tensor(sign.output, graph.tensors[sign.output].shape, DType.BITS)
         return graph.rewrite([conv, sign], [node], [bits, threshold])

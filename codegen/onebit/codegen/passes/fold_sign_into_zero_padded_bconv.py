@@ -26,11 +26,11 @@ def _fold_one(graph: Graph) -> Graph | None:
         if not isinstance(solved, Thresholds):
             continue
         assert isinstance(chain.bconv.op, LceBconv2d)
-        threshold = constant_tensor(f"{chain.sign.output}/threshold", solved.doubled.astype(np.int32))
+        threshold = constant_tensor(graph, f"{chain.sign.output}/threshold", solved.doubled.astype(np.int32))
         filters = flipped_filters(graph, chain, solved.flip)
-        name = sign_before_pool_name(chain)
+        name = sign_before_pool_name(graph, chain)
         inputs = (chain.bconv.inputs[0], filters.name, threshold.name)
         bconv = Node(BinaryConvSign(chain.bconv.op.window), inputs, (name,))
         bits = Tensor(name, graph.tensors[chain.bconv.output].shape, DType.BITS)
-        return graph.rewrite(chain.nodes, [bconv, *pool_nodes(chain)], [bits, filters, threshold])
+        return graph.rewrite(chain.nodes, [bconv, *pool_nodes(graph, chain)], [bits, filters, threshold])
     return None

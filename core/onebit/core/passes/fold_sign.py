@@ -10,6 +10,7 @@ from onebit.core.bits import pack, unpack
 from onebit.core.graph import Array, DType, Graph, Node, Tensor
 from onebit.core.ops import Activation, LceBconv2d, LceBMaxPool2d, MaxPool2d
 from onebit.core.passes.enumeration import SignChain, Thresholds, find_sign_chain, solve_threshold
+from onebit.core.passes.naming import fresh_name
 from onebit.core.passes.pipeline import rewrite_all
 
 
@@ -39,27 +40,27 @@ def _fold_one(graph: Graph) -> Graph | None:
 def _rewrite(graph: Graph, chain: SignChain, solved: Thresholds) -> Graph:
     assert isinstance(chain.bconv.op, LceBconv2d)
     # p > floor(t / 2) is 2p > t
-    threshold = constant_tensor(f"{chain.sign.output}/threshold", (solved.doubled // 2).astype(np.int32))
+    threshold = constant_tensor(graph, f"{chain.sign.output}/threshold", (solved.doubled // 2).astype(np.int32))
     filters = flipped_filters(graph, chain, solved.flip)
-    x, bits_name = chain.bconv.inputs[0], sign_before_pool_name(chain)
+    x, bits_name = chain.bconv.inputs[0], sign_before_pool_name(graph, chain)
     op = replace(chain.bconv.op, activation=Activation.NONE)
     bconv = Node(op, (x, filters.name, None, None, threshold.name), (bits_name,))
     shape = graph.tensors[chain.bconv.output].shape
     bits = Tensor(bits_name, shape, DType.BITS)
-    return graph.rewrite(chain.nodes, [bconv, *pool_nodes(chain)], [bits, filters, threshold])
+    return graph.rewrite(chain.nodes, [bconv, *pool_nodes(graph, chain)], [bits, filters, threshold])
 
 
-def sign_before_pool_name(chain: SignChain) -> str:
+def sign_before_pool_name(graph: Graph, chain: SignChain) -> str:
     """Name of the tensor that the convolution writes: the chain's output, or a new one in front of the pool."""
-    return chain.sign.output if chain.pool is None else f"{chain.sign.output}/before_pool"
+    return chain.sign.output if chain.pool is None else fresh_name(graph, f"{chain.sign.output}/before_pool")
 
 
-def pool_nodes(chain: SignChain) -> list[Node]:
+def pool_nodes(graph: Graph, chain: SignChain) -> list[Node]:
     """The pool of the chain on packed bits, if it has one."""
     if chain.pool is None:
         return []
     assert isinstance(chain.pool.op, MaxPool2d)
-    return [Node(LceBMaxPool2d(chain.pool.op.window), (sign_before_pool_name(chain),), (chain.sign.output,))]
+    return [Node(LceBMaxPool2d(chain.pool.op.window), (sign_before_pool_name(graph, chain),), (chain.sign.output,))]
 
 
 def flipped_filters(graph: Graph, chain: SignChain, flip: Array) -> Tensor:
@@ -68,9 +69,9 @@ def flipped_filters(graph: Graph, chain: SignChain, flip: Array) -> Tensor:
     if not flip.any():
         return filters
     negative = unpack(filters.constant(), filters.shape[3]) ^ flip[:, None, None, None]
-    return replace(filters, name=f"{chain.sign.output}/filter", data=pack(negative))
+    return replace(filters, name=fresh_name(graph, f"{chain.sign.output}/filter"), data=pack(negative))
 
 
-def constant_tensor(name: str, data: Array) -> Tensor:
-    """A constant int32 tensor."""
-    return Tensor(name, data.shape, DType.INT32, None, data)
+def constant_tensor(graph: Graph, name: str, data: Array) -> Tensor:
+    """A constant int32 tensor under a name that `graph` does not use yet, `name` where it is free."""
+    return Tensor(fresh_name(graph, name), data.shape, DType.INT32, None, data)

@@ -1,0 +1,58 @@
+"""The documentation says what is true: generated pages are current, every operator is complete, commands exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from docs.supported_ops import OUTPUT, document
+
+import onebit.codegen.kernels  # noqa: F401  fills the kernel registry
+from onebit.codegen.kernel import KERNELS
+from onebit.codegen.templates_path import templates_root
+from onebit.core.ops import OPS
+
+ROOT = Path(__file__).parents[1]
+FILE_OPS = sorted(name for name, op in OPS.items() if not op.internal)
+#: test files are named after the operator; ADD and MUL share one
+TEST_FILES = {"ADD": "test_add_mul.py", "MUL": "test_add_mul.py"}
+
+
+def oracle_test_of(name: str) -> str:
+    return TEST_FILES.get(name, f"test_{name.replace('Lce', 'lce_').lower()}.py")
+
+
+def test_supported_ops_page_is_current() -> None:
+    assert OUTPUT.read_text("utf-8") == document(), "run python -m docs.supported_ops"
+
+
+@pytest.mark.parametrize("name", FILE_OPS)
+def test_every_operator_is_complete(name: str) -> None:
+    """Constraints are documented, a kernel exists, and a test file against the oracle."""
+    op = OPS[name]
+    assert all(rule.__doc__ for rule in op.constraints())
+    assert any(kernel.op is op for kernel in KERNELS)
+    assert (ROOT / "tests" / "ops" / oracle_test_of(name)).is_file()
+    assert f"## {name}\n" in document()
+
+
+def test_every_kernel_file_is_used_and_named_after_its_function() -> None:
+    folder = templates_root() / "kernels"
+    used = {source for kernel in KERNELS for source in kernel.sources}
+    assert used == {path.name for path in folder.glob("*.c")}
+    for kernel in KERNELS:
+        assert kernel.sources[0] == f"{kernel.function}.c"
+        assert f" {kernel.function}(" in (folder / kernel.header).read_text("utf-8")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "docs/adding-an-op.md"])
+def test_paths_and_verbs_in_the_docs_exist(page: str) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    for path in re.findall(r"`((?:core|train|convert|codegen|simulate|cli|firmware_templates|tests|docs)/[\w./-]+)`", text):
+        assert (ROOT / path).exists() or (ROOT / path.split("/")[0] / "onebit" / path).exists(), f"{page} names {path}"
+    from onebit.cli.main import VERBS
+
+    verbs = {verb.name for verb in VERBS}
+    for verb in re.findall(r"(?:^|`)onebit ([a-z]+)", text, re.MULTILINE):
+        assert verb in verbs, f"{page} names the verb {verb}"
