@@ -7,9 +7,9 @@ dataclass per template.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import jinja2
 import numpy as np
@@ -276,19 +276,20 @@ def float_literal(value: float) -> str:
     return f"{mantissa}p{exponent}f"
 
 
-_COLUMNS = {"float32": 6, "int8": 20, "uint32": 8, "int32": 10}
-
-
 def array_text(declaration: str, data: Array, comment: str) -> ArrayText:
     """Values in fixed columns."""
-    columns, values = _COLUMNS[data.dtype.name], [_element(v, data.dtype.name) for v in data.tolist()]
+    element, columns = _ELEMENT_FORMATS[data.dtype.name]
+    values = [element(v) for v in data.tolist()]
     width = max(len(v) for v in values)
     rows = range(0, len(values), columns)
     lines = tuple(", ".join(v.rjust(width) for v in values[i : i + columns]) + "," for i in rows)
     return ArrayText(declaration, comment, lines)
 
 
-def _element(value: Any, dtype: str) -> str:
-    if dtype == "float32":
-        return float_literal(value)
-    return f"0x{value:08X}u" if dtype == "uint32" else int_literal(value)
+#: how one element is written, and how many stand in a line
+_ELEMENT_FORMATS: Final[dict[str, tuple[Callable[[Any], str], int]]] = {
+    "float32": (float_literal, 6),
+    "int8": (str, 20),
+    "uint32": ("0x{:08X}u".format, 8),
+    "int32": (int_literal, 10),
+}

@@ -95,6 +95,9 @@ class _Reader:
             tensors[outputs[0]] = self._tensor(_ints(record["outputs"])[0])
             self._restore_bits(node, tensors)
             nodes.append(node)
+        for i in _ints(subgraph["outputs"]):
+            if self._name(i) not in tensors:
+                tensors[self._name(i)] = self._tensor(i)
         graph = Graph(
             tensors,
             tuple(nodes),

@@ -5,8 +5,8 @@
 """
 
 from onebit.simulate.report.build import Run, build_report
-from onebit.simulate.report.context import Report
+from onebit.simulate.report.context import Fact, Report
 from onebit.simulate.report.html import render_report, write_report
 from onebit.simulate.report.witnesses import Witness, witnesses
 
-__all__ = ["Report", "Run", "Witness", "build_report", "render_report", "witnesses", "write_report"]
+__all__ = ["Fact", "Report", "Run", "Witness", "build_report", "render_report", "witnesses", "write_report"]

@@ -62,7 +62,7 @@ class PredictionGroup:
 
 @dataclass(frozen=True)
 class ConfusionCell:
-    """How often a label got an answer; `heat` is 0 to 1, `tone` ``right``, ``wrong`` or ``none``."""
+    """How often a label got an answer; `heat` is 0 to 1, `tone` its classes of style."""
 
     count: str
     title: str

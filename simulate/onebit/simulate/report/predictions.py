@@ -23,6 +23,8 @@ MAX_RIGHT = 20
 MAX_WRONG = 30
 MAX_CLASSES = 20
 """More classes than this have neither a confusion matrix nor bars for every output."""
+STRONG = 0.55
+"""From this heat on a cell needs light text."""
 
 
 def prediction_groups(samples: Samples, outputs: Array, names: tuple[str, ...]) -> tuple[PredictionGroup, ...]:
@@ -108,4 +110,5 @@ def _cell(
         return ConfusionCell("", title, "0", "none")
     # mistakes are rare: their colour is relative to the most frequent one, or none of them could be seen
     heat = found / total if label == answer else 0.25 + 0.75 * found / most_wrong
-    return ConfusionCell(count(found), title, f"{heat:.2f}", "right" if label == answer else "wrong")
+    tone = "right" if label == answer else "wrong"
+    return ConfusionCell(count(found), title, f"{heat:.2f}", f"{tone} strong" if heat > STRONG else tone)

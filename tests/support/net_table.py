@@ -1,0 +1,218 @@
+"""One table of small nets around the corner cases of every kernel; several tests build it in different ways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from onebit.core import DType, Graph, Node, Quantization, Tensor
+from onebit.core.ops import (
+    Activation,
+    Add,
+    Conv2d,
+    FullyConnected,
+    LceBMaxPool2d,
+    LceDequantize,
+    LceQuantize,
+    MaxPool2d,
+    Mul,
+    Padding,
+    PoolWindow,
+)
+from support.nets import INT8_INPUT, Net
+
+F32, I8, BITS = DType.FLOAT32, DType.INT8, DType.BITS
+VALID, SAME = Padding.VALID, Padding.SAME
+ZERO_POINTS = (-128, -3, 127)
+
+
+def _quant(scale: float, zero_point: int) -> Quantization:
+    return Quantization.per_tensor(scale, zero_point)
+
+
+def _word_edges(channels: int) -> dict[str, Callable[[], Any]]:
+    """Channel counts around the word in every binary form: one, VALID and zero padding, bits, float and int8 outputs."""
+    return {
+        f"bits_{channels}": lambda: Net((1, 5, 6, channels))
+        .quantize()
+        .bconv(channels, to=BITS)
+        .bconv(33, (2, 2), to=BITS, padding=VALID)
+        .bconv(channels, pad_value=0),
+        f"int8_{channels}": lambda: Net((1, 5, 6, channels), I8, INT8_INPUT)
+        .quantize()
+        .bconv(channels, to=I8, pad_value=0)
+        .quantize()
+        .bconv(channels, pad_value=0)
+        .quantize()
+        .bconv(channels, to=I8, activation=Activation.RELU),
+        f"signs_{channels}": lambda: Net((1, 3, 4, channels))
+        .quantize()
+        .dequantize()
+        .mul(np.linspace(-1, 1, channels))
+        .quantize()
+        .dequantize(I8, _quant(0.03, 5)),
+    }
+
+
+def _geometry() -> dict[str, Callable[[], Any]]:
+    cases: dict[str, dict[str, Any]] = {
+        "stride": {"stride": (2, 2)},
+        "strides": {"stride": (3, 1), "kernel": (2, 3)},
+        "dilated": {"dilation": (2, 2)},
+        "dilated_stride": {"dilation": (1, 2), "stride": (2, 1), "kernel": (2, 2)},
+        "wide": {"kernel": (1, 5)},
+        "tall": {"kernel": (5, 1), "stride": (2, 2)},
+        "point": {"kernel": (1, 1), "stride": (2, 2)},
+        "larger_than_the_map": {"kernel": (7, 7)},
+    }
+    nets: dict[str, Callable[[], Any]] = {}
+    for name, options in cases.items():
+        # the defaults bind the loop's values
+        def binary(o: dict[str, Any] = options) -> Net:
+            net = Net((1, 8, 7, 34)).quantize().bconv(40, to=BITS, **o).bconv(31, pad_value=0, **o).quantize()
+            return net.bconv(9, to=I8, **o)
+
+        def linear(o: dict[str, Any] = options) -> Net:
+            net = Net((1, 8, 7, 3), I8, INT8_INPUT).conv(5, **o).conv(7, **o, activation=Activation.RELU)
+            return net.conv(6, (1, 1), padding=VALID).quantize().bconv(4, (1, 1))
+
+        nets[f"binary_{name}"], nets[f"linear_{name}"] = binary, linear
+    return nets
+
+
+def table_stage(channels: int, outs: int, **options: Any) -> Net:
+    """int8 outputs with ties on both sides of zero, which no floor of a fixed-point product rounds away from zero."""
+    taps = 9 * channels
+    multiplier = np.where(np.arange(outs) % 2, 0.25, -0.25)
+    options = {"to": I8, "quant": _quant(1.0, 0), "multiplier": multiplier, "bias": np.zeros(outs), **options}
+    assert taps % 2 == 0
+    return Net((1, 4, 5, channels), seed=4).quantize().bconv(outs, **options)
+
+
+def _softmax_rows(dtype: DType, beta: float) -> Net:
+    net = Net((1, 3, 5, 7), dtype, _quant(0.05, 3) if dtype is I8 else None)
+    return net.reshape(1, 15, 7).softmax(beta) if dtype is I8 else net.mul([8.0]).reshape(1, 15, 7).softmax(beta)
+
+
+def residual() -> Graph:
+    """y = relu6(a + b * a): both operands of ADD are activations, one of them read twice, three values alive at once."""
+    net = Net((1, 4, 5, 6)).conv(8)
+    a = net.now.name
+    net.conv(8, (1, 1))
+    b = net.now.name
+    net.node(Mul(), a, dtype=F32)
+    net.node(Add(Activation.RELU6), a, dtype=F32)
+    assert {a, b} <= {name for node in net.nodes for name in node.inputs}
+    return net.quantize().bconv(5).graph()
+
+
+def broadcast() -> Graph:
+    """An activation [1, 1, 1, C] that multiplies a map [1, H, W, C]: the period of an operand that is computed."""
+    net = Net((1, 4, 4, 6))
+    net.pool(4)
+    vector = net.now.name
+    net.now = net.tensors["input"]
+    net.node(Mul(), vector, dtype=F32)
+    return net.add(np.linspace(-1, 1, 6), Activation.RELU_N1_TO_1).graph()
+
+
+def two_readers() -> Graph:
+    """Bits that a convolution, a pool and a LceDequantize read."""
+    net = Net((1, 6, 6, 40)).quantize()
+    signs = net.now.name
+    net.bconv(40, to=BITS).dequantize()
+    left = net.now.name
+    for name, shape, dtype in (("pooled", (1, 6, 6, 40), BITS), ("right", (1, 6, 6, 40), F32)):
+        net.tensors[name] = Tensor(name, shape, dtype)
+    net.nodes.append(Node(LceBMaxPool2d(PoolWindow((3, 3), (1, 1), SAME)), (signs,), ("pooled",)))
+    net.nodes.append(Node(LceDequantize(), ("pooled",), ("right",)))
+    return net.node(Add(), "right", dtype=F32).graph()
+
+
+def reshaped_input() -> Graph:
+    """The model's input under another shape, read by two operators."""
+    net = Net((1, 4, 6, 2)).reshape(1, 2, 2, 12)
+    view = net.now.name
+    net.pool(1).node(Add(), view, dtype=F32)
+    return net.graph()
+
+
+def without_bias(dtype: DType) -> Net:
+    net = Net((1, 3, 3, 5), dtype, INT8_INPUT if dtype is I8 else None)
+    quant = _quant(0.05, -7) if dtype is I8 else None
+    wq = _quant(0.01, 0) if dtype is I8 else None
+    weights = net.rng.integers(-127, 128, (6, 2, 2, 5)) if dtype is I8 else net.rng.normal(size=(6, 2, 2, 5))
+    net.node(Conv2d(), net.constant("w0", weights, dtype, quant=wq), dtype=dtype, quant=quant)
+    weights = net.rng.integers(-127, 128, (4, 54)) if dtype is I8 else net.rng.normal(size=(4, 54))
+    return net.node(FullyConnected(), net.constant("w1", weights, dtype, quant=wq), dtype=dtype, quant=quant)
+
+
+def _zero_points(zero_point: int) -> Net:
+    """int8 input and outputs whose zero point is at an end of the range, where signs can be constant."""
+    net = Net((1, 6, 6, 3), I8, _quant(1 / 100, zero_point), seed=8)
+    net.conv(8, quant=_quant(0.02, zero_point)).quantize().bconv(34, to=I8, quant=_quant(0.05, zero_point))
+    return net.pool(2, SAME).quantize().bconv(7, to=I8, quant=_quant(0.1, zero_point)).quantize().dequantize()
+
+
+def _int8_head(activation: Activation) -> Net:
+    net = Net((1, 6, 7, 3), I8, INT8_INPUT).conv(9, stride=(2, 2), activation=activation).pool(2, SAME)
+    return net.dense(13, activation).dense(5).softmax(0.7)
+
+
+def _float_head(activation: Activation) -> Net:
+    net = Net((1, 6, 7, 3)).conv(9, stride=(2, 2), activation=activation).pool(2, SAME, activation)
+    return net.dense(13, activation).dense(5).softmax(0.7)
+
+
+NETS: dict[str, Callable[[], Any]] = {
+    **{name: net for channels in (1, 31, 32, 33, 65) for name, net in _word_edges(channels).items()},
+    **_geometry(),
+    **{f"zero_point_{i}": (lambda z=zero: _zero_points(z)) for i, zero in enumerate(ZERO_POINTS)},
+    **{f"int8_head_{a.name.lower()}": (lambda a=a: _int8_head(a)) for a in Activation},
+    **{f"float_head_{a.name.lower()}": (lambda a=a: _float_head(a)) for a in Activation},
+    "groups_2": lambda: Net((1, 4, 4, 64)).quantize().bconv(64, groups=2, to=BITS).bconv(6, groups=2, pad_value=0),
+    "groups_3": lambda: Net((1, 4, 4, 96)).quantize().bconv(33, groups=3, to=I8).quantize().bconv(3),
+    "groups_4": lambda: Net((1, 4, 4, 128)).quantize().bconv(128, groups=4).quantize().bconv(8, (1, 1), groups=4),
+    "binary_pools": lambda: Net((1, 9, 10, 33)).quantize().bpool(2, padding=SAME).bpool(3, 1).bpool(2, 3, SAME).dequantize(),
+    "float_pools": lambda: Net((1, 9, 10, 5)).pool(3, SAME).pool(2, activation=Activation.RELU_N1_TO_1),
+    "int8_pools": lambda: Net((1, 9, 10, 5), I8, _quant(0.02, -3)).pool(3, SAME).pool(2, activation=Activation.RELU),
+    "batch_norm": lambda: Net((1, 6, 6, 33)).quantize().bconv(40).mul(np.linspace(-1, 2, 40), Activation.RELU)
+    .add(np.linspace(1, -1, 40)).quantize().bconv(5, activation=Activation.RELU6),
+    "pool_first": lambda: Net((1, 6, 6, 33)).quantize().bconv(40).pool().mul(np.linspace(-1, 2, 40)).quantize().bconv(5),
+    "table": lambda: table_stage(32, 14),
+    "table_zero_padded": lambda: table_stage(34, 14, pad_value=0),
+    "float_stage": lambda: table_stage(64, 18),
+    "float_stage_relu": lambda: table_stage(64, 18, activation=Activation.RELU),
+    "clamped_bits": lambda: Net((1, 4, 4, 40)).quantize().bconv(
+        6, to=BITS, threshold=np.array([-(2**31), -1, 0, 359, 360, 2**31 - 1])),
+    "softmax_float": lambda: _softmax_rows(F32, 1.0),
+    "softmax_float_beta": lambda: _softmax_rows(F32, 2.5),
+    "softmax_int8": lambda: _softmax_rows(I8, 1.0),
+    "softmax_int8_beta": lambda: _softmax_rows(I8, 0.1),
+    "copy": lambda: Net((1, 3, 5, 2)).reshape(1, 30),
+    "copy_int8": lambda: Net((1, 3, 5, 2), I8, INT8_INPUT).reshape(1, 5, 6).reshape(1, 30),
+    "reshaped_input": reshaped_input,
+    "residual": residual,
+    "broadcast": broadcast,
+    "two_readers": two_readers,
+    "without_bias_float": lambda: without_bias(F32),
+    "without_bias_int8": lambda: without_bias(I8),
+    "single_pixel": lambda: Net((1, 1, 1, 40)).quantize().bconv(64, to=BITS).bconv(33, pad_value=0).quantize().bconv(3, (1, 1)),
+    "scalar_operands": lambda: Net((1, 3, 3, 4)).mul([0.5]).add([-0.25]).add(np.ones((1, 3, 3, 4)), Activation.RELU),
+}  # fmt: skip
+
+
+def graph_of(name: str) -> Graph:
+    """The graph of a net of the table."""
+    made = NETS[name]()
+    return made if isinstance(made, Graph) else made.graph()
+
+
+def graphs() -> dict[str, Graph]:
+    """All graphs of the table."""
+    return {name: graph_of(name) for name in NETS}
+
+
+__all__ = ["NETS", "LceQuantize", "MaxPool2d", "graph_of", "graphs", "table_stage"]
