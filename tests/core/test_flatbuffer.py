@@ -116,13 +116,13 @@ def assert_same_graph(got: Graph, want: Graph) -> None:
     assert got.nodes == want.nodes
     assert (got.inputs, got.outputs, got.metadata) == (want.inputs, want.outputs, want.metadata)
     assert got.tensors.keys() == want.tensors.keys()
-    for name, tensor in want.tensors.items():
+    for name, ours in want.tensors.items():
         other = got.tensors[name]
-        assert (other.shape, other.dtype, other.quantization) == (tensor.shape, tensor.dtype, tensor.quantization), name
-        assert (other.data is None) == (tensor.data is None), name
-        if tensor.data is not None:
-            np.testing.assert_array_equal(other.constant(), tensor.constant(), err_msg=name)
-            assert other.constant().dtype == tensor.constant().dtype, name
+        assert (other.shape, other.dtype, other.quantization) == (ours.shape, ours.dtype, ours.quantization), name
+        assert (other.data is None) == (ours.data is None), name
+        if ours.data is not None:
+            np.testing.assert_array_equal(other.constant(), ours.constant(), err_msg=name)
+            assert other.constant().dtype == ours.constant().dtype, name
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -143,7 +143,8 @@ def test_packed_tensors_keep_their_channel_count(channels: int) -> None:
 
 
 def test_metadata_travels_with_the_model() -> None:
-    metadata = ModelMetadata(Preprocessing(1 / 3, -0.5, (0.1, 0.2, 0.3), (0.3, 0.2, 0.1)), "NHWC", ("ä", "b"), "mnist5k")
+    preprocessing = Preprocessing(1 / 3, -0.5, (0.1, 0.2, 0.3), (0.3, 0.2, 0.1))
+    metadata = ModelMetadata(preprocessing, "NHWC", ("ä", "b"), "mnist5k")
     graph = Net((1, 2, 2, 3)).quantize().graph(metadata)
     assert read_model(write_model(graph)).metadata == metadata
     assert read_model(write_model(Net((1, 3)).quantize().graph())).metadata is None

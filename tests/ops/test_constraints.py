@@ -9,7 +9,6 @@ from onebit.core import DType, Graph, Quantization, spec
 from onebit.core.errors import SpecError
 from onebit.core.ops import OPS, BinaryWindow, Padding, PoolWindow
 from support.edits import with_node, with_op, with_tensor, without_input
-from support.int8 import int8_linear
 from support.nets import Net
 
 QUANT = Quantization.per_tensor(0.05, 3)

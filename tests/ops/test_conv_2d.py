@@ -37,7 +37,9 @@ def int8_conv(scales: tuple[float, Any, float], op: Conv2d | None = None, **opti
 @pytest.mark.parametrize("padding", list(Padding), ids=str)
 @pytest.mark.parametrize("kernel", [(1, 1), (2, 2), (3, 3), (3, 2), (1, 4)], ids=str)
 @pytest.mark.parametrize("stride", [(1, 1), (2, 2), (2, 1), (3, 3)], ids=str)
-def test_geometry(stride: tuple[int, int], kernel: tuple[int, int], padding: Padding, kind: str, agrees: Agrees) -> None:
+def test_geometry(
+    stride: tuple[int, int], kernel: tuple[int, int], padding: Padding, kind: str, agrees: Agrees
+) -> None:
     for dilation in ((1, 1), (2, 2), (2, 1)):
         net = image(kind, 1, 7, 8, 3).conv(5, kernel, stride=stride, dilation=dilation, padding=padding)
         agrees(net.graph(), net.samples(2))

@@ -245,7 +245,7 @@ def test_the_accumulator_against_plain_loops(case: str, padding: str) -> None:
 @pytest.mark.parametrize("to", [DType.FLOAT32, DType.INT8])
 @pytest.mark.parametrize("channels", [1, 3, 31, 33, 65])
 def test_odd_channels_with_zero_padding(channels: int, to: DType, activation: Activation, lce: LceSession) -> None:
-    """The same signs twice, with half the multiplier, is the same function of an even number of channels, bit for bit."""
+    """The same signs twice, with half the multiplier: the same function, bit for bit, of an even number of channels."""
     multiplier, bias = np.linspace(-0.5, 0.5, 6) / channels**0.5, np.linspace(-1, 1, 6)
     odd = net_of((1, 4, 5, channels), 6, "zero", to=to, activation=activation, multiplier=multiplier, bias=bias)
     x = odd.samples(3)

@@ -73,4 +73,5 @@ def operator(record: Record, output: str) -> Record:
 
 def all_small_files() -> dict[str, bytes]:
     """Small valid files that have every operator between them."""
-    return {"int8": write_model(int8_net()), "float": write_model(float_net()), "attributes": write_model(attribute_net())}
+    nets = {"int8": int8_net, "float": float_net, "attributes": attribute_net}
+    return {name: write_model(net()) for name, net in nets.items()}

@@ -35,7 +35,7 @@ class LceSession:
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> LceSession:
+    def __enter__(self) -> LceSession:  # noqa: PYI034 (Self is newer than Python 3.10)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -11,12 +11,9 @@ from onebit.core import DType, Graph, Node, Quantization, Tensor
 from onebit.core.ops import (
     Activation,
     Add,
-    Conv2d,
     FullyConnected,
     LceBMaxPool2d,
     LceDequantize,
-    LceQuantize,
-    MaxPool2d,
     Mul,
     Padding,
     PoolWindow,
@@ -33,26 +30,36 @@ def _quant(scale: float, zero_point: int) -> Quantization:
 
 
 def _word_edges(channels: int) -> dict[str, Callable[[], Any]]:
-    """Channel counts around the word in every binary form: one, VALID and zero padding, bits, float and int8 outputs."""
+    """Channel counts around the word in every binary form: all paddings, bits, float and int8 outputs."""
     return {
-        f"bits_{channels}": lambda: Net((1, 5, 6, channels))
-        .quantize()
-        .bconv(channels, to=BITS)
-        .bconv(33, (2, 2), to=BITS, padding=VALID)
-        .bconv(channels, pad_value=0),
-        f"int8_{channels}": lambda: Net((1, 5, 6, channels), I8, INT8_INPUT)
-        .quantize()
-        .bconv(channels, to=I8, pad_value=0)
-        .quantize()
-        .bconv(channels, pad_value=0)
-        .quantize()
-        .bconv(channels, to=I8, activation=Activation.RELU),
-        f"signs_{channels}": lambda: Net((1, 3, 4, channels))
-        .quantize()
-        .dequantize()
-        .mul(np.linspace(-1, 1, channels))
-        .quantize()
-        .dequantize(I8, _quant(0.03, 5)),
+        f"bits_{channels}": lambda: (
+            Net((1, 5, 6, channels))
+            .quantize()
+            .bconv(channels, to=BITS)
+            .bconv(33, (2, 2), to=BITS, padding=VALID)
+            .bconv(channels)
+        ),
+        f"int8_{channels}": lambda: (
+            Net((1, 5, 6, channels), I8, INT8_INPUT).quantize().bconv(channels, to=I8).quantize().bconv(channels, to=I8)
+        ),
+        f"zeros_{channels}": lambda: (
+            Net((1, 5, 6, channels), I8, INT8_INPUT)
+            .quantize()
+            .bconv(channels, to=I8, pad_value=0)
+            .quantize()
+            .bconv(channels, pad_value=0, stride=(2, 2))
+            .mul(np.linspace(-1, 1, channels))
+            .quantize()
+            .bconv(channels, pad_value=0)
+        ),
+        f"signs_{channels}": lambda: (
+            Net((1, 3, 4, channels))
+            .quantize()
+            .dequantize()
+            .mul(np.linspace(-1, 1, channels))
+            .quantize()
+            .dequantize(I8, _quant(0.03, 5))
+        ),
     }
 
 
@@ -82,13 +89,11 @@ def _geometry() -> dict[str, Callable[[], Any]]:
     return nets
 
 
-def table_stage(channels: int, outs: int, **options: Any) -> Net:
-    """int8 outputs with ties on both sides of zero, which no floor of a fixed-point product rounds away from zero."""
-    taps = 9 * channels
+def bent_stage(channels: int, outs: int, **options: Any) -> Net:
+    """int8 outputs with a ReLU that bends the line inside their range, so that no multiplier and offset equals them."""
     multiplier = np.where(np.arange(outs) % 2, 0.25, -0.25)
-    options = {"to": I8, "quant": _quant(1.0, 0), "multiplier": multiplier, "bias": np.zeros(outs), **options}
-    assert taps % 2 == 0
-    return Net((1, 4, 5, channels), seed=4).quantize().bconv(outs, **options)
+    net = Net((1, 4, 5, channels), seed=4).quantize()
+    return net.bconv(outs, to=I8, quant=_quant(1.0, 0), multiplier=multiplier, activation=Activation.RELU, **options)
 
 
 def _softmax_rows(dtype: DType, beta: float) -> Net:
@@ -97,7 +102,7 @@ def _softmax_rows(dtype: DType, beta: float) -> Net:
 
 
 def residual() -> Graph:
-    """y = relu6(a + b * a): both operands of ADD are activations, one of them read twice, three values alive at once."""
+    """relu6(b * a + a): both operands are activations, one of them is read twice and outlives the other."""
     net = Net((1, 4, 5, 6)).conv(8)
     a = net.now.name
     net.conv(8, (1, 1))
@@ -123,7 +128,6 @@ def two_readers() -> Graph:
     net = Net((1, 6, 6, 40)).quantize()
     signs = net.now.name
     net.bconv(40, to=BITS).dequantize()
-    left = net.now.name
     for name, shape, dtype in (("pooled", (1, 6, 6, 40), BITS), ("right", (1, 6, 6, 40), F32)):
         net.tensors[name] = Tensor(name, shape, dtype)
     net.nodes.append(Node(LceBMaxPool2d(PoolWindow((3, 3), (1, 1), SAME)), (signs,), ("pooled",)))
@@ -140,13 +144,12 @@ def reshaped_input() -> Graph:
 
 
 def without_bias(dtype: DType) -> Net:
+    """FULLY_CONNECTED with two inputs (the interpreter demands a bias for CONV_2D)."""
     net = Net((1, 3, 3, 5), dtype, INT8_INPUT if dtype is I8 else None)
-    quant = _quant(0.05, -7) if dtype is I8 else None
-    wq = _quant(0.01, 0) if dtype is I8 else None
-    weights = net.rng.integers(-127, 128, (6, 2, 2, 5)) if dtype is I8 else net.rng.normal(size=(6, 2, 2, 5))
-    net.node(Conv2d(), net.constant("w0", weights, dtype, quant=wq), dtype=dtype, quant=quant)
-    weights = net.rng.integers(-127, 128, (4, 54)) if dtype is I8 else net.rng.normal(size=(4, 54))
-    return net.node(FullyConnected(), net.constant("w1", weights, dtype, quant=wq), dtype=dtype, quant=quant)
+    shape, int8 = (4, 45), dtype is I8
+    weights = net.rng.integers(-127, 128, shape) if int8 else net.rng.normal(size=shape)
+    name = net.constant("weights", weights, dtype, quant=_quant(0.01, 0) if int8 else None)
+    return net.node(FullyConnected(), name, dtype=dtype, quant=_quant(0.05, -7) if int8 else None)
 
 
 def _zero_points(zero_point: int) -> Net:
@@ -175,16 +178,19 @@ NETS: dict[str, Callable[[], Any]] = {
     "groups_2": lambda: Net((1, 4, 4, 64)).quantize().bconv(64, groups=2, to=BITS).bconv(6, groups=2, pad_value=0),
     "groups_3": lambda: Net((1, 4, 4, 96)).quantize().bconv(33, groups=3, to=I8).quantize().bconv(3),
     "groups_4": lambda: Net((1, 4, 4, 128)).quantize().bconv(128, groups=4).quantize().bconv(8, (1, 1), groups=4),
-    "binary_pools": lambda: Net((1, 9, 10, 33)).quantize().bpool(2, padding=SAME).bpool(3, 1).bpool(2, 3, SAME).dequantize(),
+    "binary_pools": lambda: Net((1, 9, 10, 33)).quantize().bpool(2, padding=SAME).bpool(3, 1).bpool(2, 3, SAME)
+    .dequantize(),
     "float_pools": lambda: Net((1, 9, 10, 5)).pool(3, SAME).pool(2, activation=Activation.RELU_N1_TO_1),
     "int8_pools": lambda: Net((1, 9, 10, 5), I8, _quant(0.02, -3)).pool(3, SAME).pool(2, activation=Activation.RELU),
     "batch_norm": lambda: Net((1, 6, 6, 33)).quantize().bconv(40).mul(np.linspace(-1, 2, 40), Activation.RELU)
     .add(np.linspace(1, -1, 40)).quantize().bconv(5, activation=Activation.RELU6),
-    "pool_first": lambda: Net((1, 6, 6, 33)).quantize().bconv(40).pool().mul(np.linspace(-1, 2, 40)).quantize().bconv(5),
-    "table": lambda: table_stage(32, 14),
-    "table_zero_padded": lambda: table_stage(34, 14, pad_value=0),
-    "float_stage": lambda: table_stage(64, 18),
-    "float_stage_relu": lambda: table_stage(64, 18, activation=Activation.RELU),
+    "pool_first": lambda: Net((1, 6, 6, 33)).quantize().bconv(40).pool().mul(np.linspace(-1, 2, 40)).quantize()
+    .bconv(5),
+    "table": lambda: bent_stage(32, 14),
+    "table_zero_padded": lambda: bent_stage(34, 14, pad_value=0),
+    "table_of_odd_values": lambda: bent_stage(33, 13, pad_value=0),
+    "float_stage": lambda: bent_stage(64, 18),
+    "float_stage_zero_padded": lambda: bent_stage(64, 18, pad_value=0),
     "clamped_bits": lambda: Net((1, 4, 4, 40)).quantize().bconv(
         6, to=BITS, threshold=np.array([-(2**31), -1, 0, 359, 360, 2**31 - 1])),
     "softmax_float": lambda: _softmax_rows(F32, 1.0),
@@ -199,7 +205,8 @@ NETS: dict[str, Callable[[], Any]] = {
     "two_readers": two_readers,
     "without_bias_float": lambda: without_bias(F32),
     "without_bias_int8": lambda: without_bias(I8),
-    "single_pixel": lambda: Net((1, 1, 1, 40)).quantize().bconv(64, to=BITS).bconv(33, pad_value=0).quantize().bconv(3, (1, 1)),
+    "single_pixel": lambda: Net((1, 1, 1, 40)).quantize().bconv(64, to=BITS).bconv(33, pad_value=0).quantize()
+    .bconv(3, (1, 1)),
     "scalar_operands": lambda: Net((1, 3, 3, 4)).mul([0.5]).add([-0.25]).add(np.ones((1, 3, 3, 4)), Activation.RELU),
 }  # fmt: skip
 
@@ -215,4 +222,4 @@ def graphs() -> dict[str, Graph]:
     return {name: graph_of(name) for name in NETS}
 
 
-__all__ = ["NETS", "LceQuantize", "MaxPool2d", "graph_of", "graphs", "table_stage"]
+__all__ = ["NETS", "bent_stage", "graph_of", "graphs"]

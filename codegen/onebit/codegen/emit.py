@@ -52,7 +52,7 @@ class LayerText:
     comment: str
     params: tuple[ParamsText, ...]
     kernel: str
-    arguments: str
+    arguments: tuple[str, ...]
     output: str
     output_bytes: int
     index: int
@@ -141,7 +141,10 @@ def render(template: str, context: ModelContext) -> str:
 def _interface_comment(tensor: Tensor) -> str:
     text = f"{tensor.dtype.value} {list(tensor.shape)}"
     if tensor.dtype is DType.INT8:
-        text += f", real = {tensor.quant.scale!r} * (q - {tensor.quant.zero_point})"
+        sign, offset = (
+            ("+", -tensor.quant.zero_point) if tensor.quant.zero_point < 0 else ("-", tensor.quant.zero_point)
+        )
+        text += f", real = {tensor.quant.scale!r} * (q {sign} {offset})"
     if tensor.dtype is DType.BITS:
         text += ", packed signs"
     return text
@@ -180,7 +183,7 @@ def _layer(program: Program, step: Step, name: str) -> LayerText:
         comment=comment_text(f"{step.node.op.name}: {step.output.tensor.describe()} {step.output.layout.value}"),
         params=tuple(params),
         kernel=step.call.function,
-        arguments=", ".join(arguments),
+        arguments=tuple(arguments),
         output=_pointer(program, step.output, const=True),
         output_bytes=step.output.nbytes,
         index=step.index,
@@ -240,7 +243,9 @@ def _preprocess_table(preprocessing: Preprocessing, tensor: Tensor, rows: int, n
 
 
 def _selftest_array(tensor: Tensor, declaration: str, value: Array) -> ArrayText:
-    return array_text(declaration, as_c(np.ascontiguousarray(value), tensor).reshape(-1), tensor.describe())
+    return array_text(
+        declaration, as_c(np.ascontiguousarray(value), tensor).reshape(-1), comment_text(tensor.describe())
+    )
 
 
 def _tolerance(output: Tensor, selftest: SelfTest) -> str:
@@ -250,14 +255,21 @@ def _tolerance(output: Tensor, selftest: SelfTest) -> str:
     return float_literal(float(1e-5 * max(1.0, float(np.ptp(selftest.y)))))
 
 
-def _struct_fields(fields: Fields) -> tuple[str, ...]:
-    lines = []
+def _struct_fields(fields: Fields, indent: str = "") -> tuple[str, ...]:
+    """Designated initialisers, one per line, commas included."""
+    lines: list[str] = []
     for key, value in fields.items():
         if isinstance(value, int):
-            lines.append(f".{key} = {int_literal(value)}")
+            lines.append(f"{indent}.{key} = {int_literal(value)},")
         else:
-            lines.append(f".{key} = {{{', '.join(_struct_fields(value))}}}")
+            lines += [f"{indent}.{key} = {{", *_struct_fields(value, indent + "    "), f"{indent}}},"]
     return tuple(lines)
+
+
+def comment_text(text: str) -> str:
+    """Text from a model file as it may stand in a C comment: printable ASCII that neither ends nor continues it."""
+    printable = "".join(c if " " <= c <= "~" and c not in "\\?" else "_" for c in text)
+    return printable.replace("*/", "* /").replace("/*", "/ *")
 
 
 def int_literal(value: int) -> str:

@@ -14,6 +14,8 @@ from onebit.core.passes.naming import fresh_name
 
 #: bytes of a lookup table above which the float output stage stays
 MAX_TABLE_BYTES = 8192
+#: distances from the nearest multiplier, in the order in which they are tried
+_NEIGHBOURS = (0, 1, -1, 2, -2)
 
 
 def integer_output_stage(graph: Graph) -> Graph:
@@ -62,24 +64,38 @@ def solve_scale(x: Array, wanted: Array, slope: Array) -> tuple[int, Array, Arra
 
     `x` int64 [X], `wanted` int8 [X, O], `slope` the real multiplier [O]. For a multiplier M and shift S a value q
     inside the int8 range demands q*2^S <= x*M + offset < (q+1)*2^S; the saturated values demand one side only. The
-    offset is the middle of the intersection over all x, so that every x is proven by construction.
+    offset is the middle of the intersection over all x, so that every x is proven by construction. Where the nearest
+    M leaves no offset, its neighbours are tried: the tilt of one rounding may cross a step that another does not.
     """
     largest = float(np.abs(slope * x[-1]).max()) + 256.0
     shift = min(24, 30 - int(np.ceil(np.log2(largest))))
     if shift < 1:
         return None
-    multiplier = np.rint(slope.astype(np.float64) * 2.0**shift).astype(np.int64)
-    product = x[:, None] * multiplier
+    nearest = np.rint(slope.astype(np.float64) * 2.0**shift).astype(np.int64)
     q = wanted.astype(np.int64)
-    unbounded = np.int64(2) ** 40
-    lower = np.where(q == -128, -unbounded, (q << shift) - product).max(axis=0)
-    upper = np.where(q == 127, unbounded, ((q + 1) << shift) - 1 - product).min(axis=0)
-    if (lower > upper).any():
-        return None
-    # one-sided where every value saturates: stay next to the finite side
-    offset = np.where(lower <= -unbounded, upper, np.where(upper >= unbounded, lower, (lower + upper) // 2))
+    multiplier, offset = np.zeros_like(nearest), np.zeros_like(nearest)
+    open_channels = np.ones(len(nearest), np.bool_)
+    for step in _NEIGHBOURS:
+        found, candidate = _solve_offset(x, q, nearest + step, shift)
+        chosen = open_channels & found
+        multiplier, offset = np.where(chosen, nearest + step, multiplier), np.where(chosen, candidate, offset)
+        open_channels &= ~found
+        if not open_channels.any():
+            break
+    product = x[:, None] * multiplier
     total = product + offset
-    if max(np.abs(v).max() for v in (product, total, offset)) >= 2**31:
+    if open_channels.any() or max(np.abs(v).max() for v in (product, total, offset)) >= 2**31:
         return None
     exact = np.clip(total >> shift, -128, 127) == q
     return (shift, multiplier.astype(np.int32), offset.astype(np.int32)) if exact.all() else None
+
+
+def _solve_offset(x: Array, q: Array, multiplier: Array, shift: int) -> tuple[Array, Array]:
+    """(whether there is an offset, the offset) per channel for the given multipliers."""
+    product = x[:, None] * multiplier
+    unbounded = np.int64(2) ** 40
+    lower = np.where(q == -128, -unbounded, (q << shift) - product).max(axis=0)
+    upper = np.where(q == 127, unbounded, ((q + 1) << shift) - 1 - product).min(axis=0)
+    # one-sided where every value saturates: stay next to the finite side
+    offset = np.where(lower <= -unbounded, upper, np.where(upper >= unbounded, lower, (lower + upper) // 2))
+    return lower <= upper, offset

@@ -44,11 +44,18 @@ def witnesses(results: Sequence[SimulationResult], source: Witness | None = None
     generated = [
         Witness(
             target_name(result), _how(result), result.samples, _correct(result.generated_accuracy, result.samples),
-            f"{result.outputs_equal:,} of {result.outputs_compared:,} outputs equal", result.ok,
+            _link(result, first), result.ok,
         )
         for result in results
     ]  # fmt: skip
     return [*([source] if source is not None else []), reference, *generated]
+
+
+def _link(result: SimulationResult, first: SimulationResult) -> str:
+    link = f"{result.outputs_equal:,} of {result.outputs_compared:,} outputs equal"
+    if result.samples != first.samples and result.reference_accuracy is not None:
+        link += f" (interpreter on these {result.samples:,}: {100 * result.reference_accuracy:.1f} %)"
+    return link
 
 
 def engine_name(engine: str) -> str:
