@@ -68,8 +68,8 @@ def bconv_cases() -> dict[str, list[Graph]]:
         ],
         "groups": [
             with_tensor(grouped, "filter_1", shape=(4, 3, 3, 32), data=np.zeros((4, 3, 3, 1), np.int32)),
-            with_tensor(float_out, "filter_1", shape=(4, 3, 3, 48)),
-            with_tensor(bconv(channels=32), "filter_1", shape=(4, 3, 3, 16)),
+            with_tensor(float_out, "filter_1", shape=(4, 3, 3, 48), data=np.zeros((4, 3, 3, 2), np.int32)),
+            with_tensor(bconv(channels=32), "filter_1", shape=(4, 3, 3, 16), data=np.zeros((4, 3, 3, 1), np.int32)),
         ],
         "positive_steps": [
             with_op(float_out, 1, window=BinaryWindow(64, stride=(0, 1), padding=Padding.SAME, pad_value=1)),
@@ -193,6 +193,7 @@ def softmax_cases() -> dict[str, list[Graph]]:
             with_tensor(int8, "input", dtype=DType.FLOAT32),
             with_tensor(with_tensor(graph, "input", dtype=DType.INT32), graph.outputs[0], dtype=DType.INT32),
         ],
+        "finite_beta": [with_op(graph, 0, beta=beta) for beta in (float("nan"), float("inf"), -1.0)],
         "output_quantization": [
             with_tensor(int8, int8.outputs[0], quantization=Quantization.per_tensor(1 / 255, -128)),
             with_tensor(int8, int8.outputs[0], quantization=Quantization.per_tensor(1 / 256, 0)),

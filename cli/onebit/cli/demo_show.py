@@ -210,9 +210,9 @@ def _commands(outcome: Outcome) -> list[str]:
         ]
     commands += [f"onebit generate {model} --target {target} --out {folder}/{target}" for target in (HOST, DEVICE)]
     source = f"--data {data.name}:{data.split}{data_dir}"
-    commands += [
-        f"onebit simulate {model} --target {HOST} {source} --layers",
-        f"onebit simulate {model} --target {DEVICE} {source} --limit {options.emulated_samples} --layers"
-        "  # the first images instead of chosen ones",
-    ]
+    commands.append(f"onebit simulate {model} --target {HOST} {source} --layers")
+    first = f"--limit {options.emulated_samples}"
+    commands.append(
+        f"onebit simulate {model} --target {DEVICE} {source} {first} --layers  # the first, not chosen ones"
+    )
     return commands

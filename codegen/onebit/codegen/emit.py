@@ -223,11 +223,6 @@ def _constant(step: Step, constant: Constant, name: str) -> ArrayText:
     return array_text(declaration, constant.data.reshape(-1), comment_text(comment))
 
 
-def comment_text(text: str) -> str:
-    """`text` for the inside of a C comment: names of tensors are whatever a training framework made them."""
-    return text.replace("*/", "* /").replace("/*", "/ *")
-
-
 def _pixel_rows(preprocessing: Preprocessing, tensor: Tensor) -> int:
     """Rows of the table of pixel values: one per channel, or a single one where all channels are treated alike."""
     return 1 if len(preprocessing.mean) == len(preprocessing.std) == 1 else tensor.shape[-1]

@@ -1,6 +1,8 @@
-"""A simulation as one self-contained HTML page: figures, predictions, confusion, costs, what was compared.
+"""Simulations as one self-contained HTML page: figures, predictions, confusion, costs, what was compared.
 
-    report = build_report(graph, [(result, samples)], title="digits")
+With `result` from `simulate(model, samples)`::
+
+    report = build_report(read_model(model), [Run(result, samples)], title="digits")
     write_report(Path("report.html"), report)
 """
 

@@ -113,12 +113,10 @@ def verdict(results: Sequence[SimulationResult]) -> Verdict:
         where = " and ".join(
             f"{compared:,} on {_place(result)}" for result, (compared, _) in zip(results, pairs, strict=True)
         )
-        summary = f"Every compared element is identical to the {engine_name(results[0].engine)}'s: {where}."
+        summary = f"Every compared element equals the {engine_name(results[0].engine)}'s: {where}."
     else:
         flips = sum(result.sign_flips for result in results)
-        summary = (
-            f"Elements differ only in samples in which one of {flips:,} signs next to 0 flipped behind a float operator."
-        )
+        summary = f"Elements differ only in samples with one of the {flips:,} signs next to 0 that a float sum decides."
     return Verdict(ok, summary, tuple(differences))
 
 
@@ -136,14 +134,19 @@ def _headlines(results: Sequence[SimulationResult], device: SimulationResult) ->
     accuracy = main.generated_accuracy
     return (
         Headline(percent(accuracy), "accuracy", f"generated C on {main.samples:,} samples"),
-        Headline(percent(equal / compared, 0 if equal == compared else 4), "elements equal", f"of {compared:,} compared"),
+        Headline(_exact_percent(equal, compared), "elements equal", f"of {compared:,} compared"),
         Headline(size(device.weight_bytes + code), "flash", f"{size(device.weight_bytes)} of it weights"),
         Headline(size(device.arena_bytes + stack), "RAM", f"arena {size(device.arena_bytes)}, stack {size(stack)}"),
         Headline(count(device.instructions), "instructions", f"per inference on {target_name(device)}")
         if device.instructions is not None
         else Headline(count(macs), "multiply-accumulates", "per inference"),
         Headline(percent(binary / macs if macs else None), "binary", f"of {macs:,} multiply-accumulates"),
-    )  # fmt: skip
+    )
+
+
+def _exact_percent(part: int, whole: int) -> str:
+    """Never rounded up to 100 %."""
+    return percent(1.0, 0) if part == whole else f"{int(1e6 * part / whole) / 1e4:.4f} %"
 
 
 def _card(witness: Witness) -> WitnessCard:

@@ -9,6 +9,7 @@ from onebit.simulate.report.witnesses import target_name
 from onebit.simulate.result import SimulationResult, StepCost
 
 BETWEEN = "between the calls"
+NO_TIME = " Instructions are no measure of time: how long one takes depends on the chip and its memory."
 
 
 def layer_table(result: SimulationResult) -> LayerTable:
@@ -25,8 +26,8 @@ def layer_table(result: SimulationResult) -> LayerTable:
         rows.append(LayerRow("", BETWEEN, "", "none", "–", "–", count(rest), share, length(rest, longest), "–"))
     unit = "instructions" if total else "multiply-accumulates"
     return LayerTable(
-        note=f"One inference, {result.compiler} for {result.target}; bars show the share of all {unit}."
-        + (" Instructions are no measure of time: how long one takes depends on the chip and its memory." * bool(total)),
+        note=f"One inference, {result.compiler} for {result.target}. Shares are of all {unit}, bars relative to the "
+        f"largest.{NO_TIME if total else ''}",
         counted=total is not None,
         rows=tuple(rows),
         total=LayerRow(

@@ -101,9 +101,7 @@ def confusion(labels: Array | None, outputs: Array, names: tuple[str, ...]) -> C
     return Confusion(names, tuple(rows), f"{wrong:,} of {len(labels):,} samples off the diagonal")
 
 
-def _cell(
-    label: int, answer: int, table: Array, total: int, most_wrong: int, names: tuple[str, ...]
-) -> ConfusionCell:
+def _cell(label: int, answer: int, table: Array, total: int, most_wrong: int, names: tuple[str, ...]) -> ConfusionCell:
     found = int(table[label, answer])
     title = f"{names[label]} taken for {names[answer]}: {found:,} of {total:,}"
     if found == 0:

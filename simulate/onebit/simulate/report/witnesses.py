@@ -30,7 +30,9 @@ class Witness:
         return None if self.correct is None else self.correct / self.images
 
 
-def witnesses(results: Sequence[SimulationResult], source: Witness | None = None, source_link: str = "") -> list[Witness]:
+def witnesses(
+    results: Sequence[SimulationResult], source: Witness | None = None, source_link: str = ""
+) -> list[Witness]:
     """`source` (the trained model) if given, the interpreter, and the generated C of every result, in this order.
 
     The interpreter stands for the first result's samples; `source_link` ties it to `source`. Every generated program is
