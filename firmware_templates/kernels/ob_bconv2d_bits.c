@@ -11,9 +11,9 @@ void ob_bconv2d_bits(const ob_bconv2d_params *params, const uint32_t *input, con
         uint32_t word = 0u;
         for (int32_t o = first; o < end; ++o) {
           const int32_t x = ob_bconv2d_x(params, &shape, patch, filter, o, oy, ox, outside);
-          word |= (uint32_t)(x > threshold[o]) << (uint32_t)(o - first);
+          word = ob_shift_in_sign(word, threshold[o] - x);
         }
-        *output++ = word;
+        *output++ = word >> (32 - (end - first));
       }
     }
   }

@@ -36,13 +36,30 @@ static inline int32_t ob_popcount(uint32_t x) {
   return (int32_t)((x * 0x01010101u) >> 24);
 }
 
+/* The word shifted right by one, the sign bit of v on top. After n <= 32 calls, the word >> (32 - n) holds the signs with
+ * the first in bit 0. */
+static inline uint32_t ob_shift_in_sign(uint32_t word, int32_t v) {
+  return (word >> 1) | ((uint32_t)v & 0x80000000u);
+}
+
+static inline int32_t ob_max(int32_t a, int32_t b) { return a > b ? a : b; }
+static inline int32_t ob_min(int32_t a, int32_t b) { return a < b ? a : b; }
+
 /* v limited to [low, high]. */
 static inline int32_t ob_clamp(int32_t v, int32_t low, int32_t high) {
   return v < low ? low : (v > high ? high : v);
 }
 
-static inline int32_t ob_max(int32_t a, int32_t b) { return a > b ? a : b; }
-static inline int32_t ob_min(int32_t a, int32_t b) { return a < b ? a : b; }
+
+/* The taps of one axis that lie inside the image are first .. end - 1, for a window that starts at pixel `start`. */
+static inline void ob_taps_inside(int32_t start, int32_t size, int32_t kernel, int32_t dilation, int32_t *first,
+                                  int32_t *end) {
+  *first = start >= 0 ? 0 : ob_min((dilation - 1 - start) / dilation, kernel);
+  *end = kernel;
+  if (start + (kernel - 1) * dilation >= size) {
+    *end = ob_max(*first, start >= size ? 0 : (size - start + dilation - 1) / dilation);
+  }
+}
 
 /* A shift right that rounds toward minus infinity whatever the compiler does with negative numbers. */
 static inline int32_t ob_shift_right(int32_t v, int32_t n) { return v < 0 ? ~(~v >> n) : v >> n; }

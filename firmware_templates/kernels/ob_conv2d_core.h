@@ -11,7 +11,7 @@
 /* Copy the window of output pixel (oy, ox), the zero point subtracted, outside pixels as 0. */
 void ob_conv2d_gather(const ob_conv2d_params *params, const int8_t *input, int32_t oy, int32_t ox, int16_t *patch);
 
-/* Accumulators of output channels o .. o + 3 (as far as they exist) for a gathered window, filters [O, taps]. Four
+/* Add the dot products of a gathered window with filters o .. o + 3 (as far as they exist) of [O, taps] to acc. Four
  * channels share each load of the window. */
 static inline void ob_dot4_i8(const int16_t *patch, const int8_t *filter, int32_t taps, int32_t o, int32_t outputs,
                               int32_t acc[4]) {
@@ -19,10 +19,10 @@ static inline void ob_dot4_i8(const int16_t *patch, const int8_t *filter, int32_
   const int8_t *w1 = o + 1 < outputs ? w0 + taps : w0;
   const int8_t *w2 = o + 2 < outputs ? w1 + taps : w0;
   const int8_t *w3 = o + 3 < outputs ? w2 + taps : w0;
-  int32_t a0 = 0;
-  int32_t a1 = 0;
-  int32_t a2 = 0;
-  int32_t a3 = 0;
+  int32_t a0 = acc[0];
+  int32_t a1 = acc[1];
+  int32_t a2 = acc[2];
+  int32_t a3 = acc[3];
   for (int32_t i = 0; i < taps; ++i) {
     const int32_t x = patch[i];
     a0 += x * w0[i];
@@ -49,13 +49,13 @@ static inline int32_t ob_add_products(uint32_t x, uint32_t w, int32_t acc) {
 #endif
 }
 
-/* The same from pairs: `patch` has an even number of int16 read as words, `quad` points to filters [pairs][4] of pairs
- * of int16 for four channels. */
+/* Add the dot products for four channels to acc: `patch` has an even number of int16 read as words, `quad` points to
+ * filters [pairs][4] of pairs of int16. */
 static inline void ob_dot4_pairs(const uint32_t *patch, const uint32_t *quad, int32_t pairs, int32_t acc[4]) {
-  int32_t a0 = 0;
-  int32_t a1 = 0;
-  int32_t a2 = 0;
-  int32_t a3 = 0;
+  int32_t a0 = acc[0];
+  int32_t a1 = acc[1];
+  int32_t a2 = acc[2];
+  int32_t a3 = acc[3];
   for (int32_t i = 0; i < pairs; ++i, quad += 4) {
     const uint32_t x = patch[i];
     a0 = ob_add_products(x, quad[0], a0);

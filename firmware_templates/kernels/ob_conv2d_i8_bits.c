@@ -9,13 +9,13 @@ void ob_conv2d_i8_bits(const ob_conv2d_params *params, const int8_t *input, cons
       ob_conv2d_gather(params, input, oy, ox, patch);
       uint32_t word = 0u;
       for (int32_t o = 0; o < outputs; o += 4) {
-        int32_t acc[4];
+        int32_t acc[4] = {0, 0, 0, 0};
         ob_dot4_i8(patch, filter, taps, o, outputs, acc);
         for (int32_t i = 0; i < ob_min(4, outputs - o); ++i) {
-          word |= (uint32_t)(acc[i] < threshold[o + i]) << (uint32_t)((o + i) % 32);
+          word = ob_shift_in_sign(word, acc[i] - threshold[o + i]);
         }
         if (o % 32 == 28 || o + 4 >= outputs) {
-          *output++ = word;
+          *output++ = word >> (31 - (ob_min(o + 4, outputs) - 1) % 32);
           word = 0u;
         }
       }

@@ -15,13 +15,15 @@ void ob_conv2d_i8_bits_dsp(const ob_conv2d_params *params, const int8_t *input, 
         const int32_t end = ob_min(32, outputs - first);
         uint32_t word = 0u;
         for (int32_t i = 0; i < end; i += 4, quad += 4 * pairs, limit += 4) {
-          int32_t acc[4];
+          /* acc - threshold, of which only the sign counts */
+          int32_t acc[4] = {-limit[0], -limit[1], -limit[2], -limit[3]};
           ob_dot4_pairs(patch, quad, pairs, acc);
-          const uint32_t nibble = (uint32_t)(acc[0] < limit[0]) | (uint32_t)(acc[1] < limit[1]) << 1 |
-                                  (uint32_t)(acc[2] < limit[2]) << 2 | (uint32_t)(acc[3] < limit[3]) << 3;
-          word |= nibble << (uint32_t)i;
+          word = ob_shift_in_sign(word, acc[0]);
+          word = ob_shift_in_sign(word, acc[1]);
+          word = ob_shift_in_sign(word, acc[2]);
+          word = ob_shift_in_sign(word, acc[3]);
         }
-        *output++ = word;
+        *output++ = word >> ((32 - end) & ~3);
       }
     }
   }

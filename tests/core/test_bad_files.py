@@ -271,7 +271,7 @@ CASES: dict[str, tuple[Change, type[OnebitError], str]] = {
         in_tensor(QUANTIZE, shape=[1, 6, 6, 2]), BadInputError, f"'{QUANTIZE}' .*should hold 8 packed",
     ),
     "packed tensor of another dtype": (in_tensor(QUANTIZE, type=9), BadInputError, f"'{QUANTIZE}' int8 .*hold 8"),
-    "thresholds of another dtype": (in_tensor("threshold_2", type=0), SpecError, "bits have constant int32 thresholds"),
+    "thresholds of another dtype": (in_tensor("threshold_2", type=0), SpecError, "bits constant int32 thresholds"),
     "filter of one dimension": (
         all_of(in_tensor("filter_2", shape=[1]), data("filter_2", b"1234")), BadInputError, "should hold 1 packed",
     ),

@@ -62,7 +62,8 @@ def poison(name: str, values: Sequence[Lifetime], plan: Plan) -> str:
 
 def compile_and_run(compiler: Compiler, sources: Sequence[Path], include: Path, program: Path) -> str:
     """Build with the sanitizers and run; returns what the program printed if it failed."""
-    objects = compiler.compile(sources, program.parent / "objects", include=(include,), extra=(*MODEL_FLAGS, *WARNINGS, *SANITIZERS))
+    flags = (*MODEL_FLAGS, *WARNINGS, *SANITIZERS)
+    objects = compiler.compile(sources, program.parent / "objects", include=(include,), extra=flags)
     command = [*compiler.command, *SANITIZERS, *map(str, objects), "-o", str(program)]
     subprocess.run(command, check=True, capture_output=True)
     done = subprocess.run(

@@ -18,6 +18,7 @@ from support.nets import INT8_INPUT, Net
 from onebit.core import DType, Graph, Quantization, write_model
 from onebit.core.errors import BadInputError
 from onebit.core.metadata import ModelMetadata
+from onebit.core.ops import Padding
 from onebit.simulate import Mismatch, Samples, SimulationResult, simulate
 from onebit.simulate.report import Fact, Run, Witness, build_report, render_report, write_report
 from onebit.simulate.report.build import elements
@@ -66,14 +67,8 @@ def parse(page: str) -> Checker:
 def tiny_graph() -> Graph:
     """An int8 image classifier with four classes: 8-bit and binary convolution, pool, binary dense layer."""
     net = Net((1, 8, 8, 1), DType.INT8, INT8_INPUT, seed=3).conv(32, quant=Quantization.per_tensor(0.02, 4)).quantize()
-    net = net.bpool(2).bconv(32, to=DType.BITS).bconv(4, (4, 4), to=DType.INT8, padding=net_valid()).reshape(1, 4)
+    net = net.bpool(2).bconv(32, to=DType.BITS).bconv(4, (4, 4), to=DType.INT8, padding=Padding.VALID).reshape(1, 4)
     return net.graph(ModelMetadata(classes=CLASSES, dataset="animals"))
-
-
-def net_valid() -> object:
-    from onebit.core.ops import Padding
-
-    return Padding.VALID
 
 
 @pytest.fixture(scope="module")

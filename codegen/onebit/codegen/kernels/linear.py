@@ -76,7 +76,7 @@ def _conv_i8_dsp(view: View) -> tuple[Arg, ...]:
 
 def _conv_i8_bits_dsp(view: View) -> tuple[Arg, ...]:
     threshold = view.input(2).constant()
-    filled = np.concatenate([threshold, np.full(-len(threshold) % 4, -(2**31), np.int32)])
+    filled = np.concatenate([threshold, np.zeros(-len(threshold) % 4, np.int32)])
     patch = Scratch("uint32_t", 4 * _pairs(view))
     return _conv_params(view), Input(), _paired_filter(view), Constant("threshold", filled), patch, Output()
 

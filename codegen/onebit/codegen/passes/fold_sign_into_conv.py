@@ -72,6 +72,9 @@ def solve_conv_thresholds(view: View) -> Array | None:
 
 
 def _overflows(stage: Requantization, low: Array, high: Array) -> bool:
-    """Whether a left shift could leave int32, where requantization would wrap and no longer be monotone."""
-    largest = np.maximum(np.abs(low), np.abs(high)) << np.maximum(stage.exponent, 0)
-    return bool((largest >= 2**31).any())
+    """Whether a left shift could leave int32, where requantization would wrap and no longer be monotone.
+
+    2**30 also leaves the kernels room to subtract a threshold from an accumulator.
+    """
+    largest = np.maximum(np.abs(low), np.abs(high))
+    return bool((largest >= 2**30).any() or (largest << np.maximum(stage.exponent, 0) >= 2**31).any())
