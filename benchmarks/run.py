@@ -4,8 +4,8 @@
     python -m benchmarks.run --check     fail if a figure is more than 2 % worse than recorded
     python -m benchmarks.run --update    record
 
-Counts are executed instructions per inference, exact and repeatable for a given model, compiler, version and flags, which
-therefore key every record in counts.json. They say nothing about milliseconds. A compiler that has no record is
+Counts are executed instructions per inference, exact and repeatable for a given model, compiler, version and flags,
+which therefore key every record in counts.json. They say nothing about milliseconds. A compiler that has no record is
 measured and printed, but not judged.
 """
 
@@ -123,8 +123,9 @@ def main() -> int:
     for line in worse:
         print(f"worse: {line}", file=sys.stderr)
     judged = {key_of(r) for r in recorded}
-    print(f"{sum(key_of(r) in judged for r in measured)} of {len(measured)} measurements have a record", file=sys.stderr)
-    if options.check and not any(key_of(r) in judged for r in measured):
+    known = sum(key_of(r) in judged for r in measured)
+    print(f"{known} of {len(measured)} measurements have a record", file=sys.stderr)
+    if options.check and known == 0:
         print("nothing could be compared: run with --update and commit counts.json", file=sys.stderr)
         return 1
     return 1 if options.check and worse else 0

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from docs.supported_ops import OUTPUT, document
 
 import onebit.codegen.kernels  # noqa: F401  fills the kernel registry
+from docs.supported_ops import OUTPUT, document
 from onebit.codegen.kernel import KERNELS
 from onebit.codegen.templates_path import templates_root
 from onebit.core.ops import OPS
@@ -49,7 +49,8 @@ def test_every_kernel_file_is_used_and_named_after_its_function() -> None:
 @pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "docs/adding-an-op.md"])
 def test_paths_and_verbs_in_the_docs_exist(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
-    for path in re.findall(r"`((?:core|train|convert|codegen|simulate|cli|firmware_templates|tests|docs)/[\w./-]+)`", text):
+    folders = "core|train|convert|codegen|simulate|cli|firmware_templates|tests|docs"
+    for path in re.findall(rf"`((?:{folders})/[\w./-]+)`", text):
         assert (ROOT / path).exists() or (ROOT / path.split("/")[0] / "onebit" / path).exists(), f"{page} names {path}"
     from onebit.cli.main import VERBS
 

@@ -55,7 +55,9 @@ class Net:
         self._add(Tensor(name, shape, dtype, kw.get("quant"), stored))
         return name
 
-    def node(self, op: Op, *inputs: str | None, dtype: DType, quant: Quantization | None = None, shape: Any = None) -> Net:
+    def node(
+        self, op: Op, *inputs: str | None, dtype: DType, quant: Quantization | None = None, shape: Any = None
+    ) -> Net:
         """Append an operator; the output shape is inferred unless given."""
         name = f"{op.name.lower()}_{len(self.nodes)}"
         names = (self.now.name, *inputs)

@@ -41,6 +41,6 @@ def requantize(acc: Array, q: Array | int, exponent: Array | int) -> Array:
 
 
 def round_half_away(x: Array) -> Array:
-    """std::round of a float array, as int64."""
-    wide = np.asarray(x, np.float64)
+    """std::round of a float array, as int64; values beyond +-2**62 become +-2**62."""
+    wide = np.clip(np.asarray(x, np.float64), -(2.0**62), 2.0**62)
     return np.where(wide >= 0, np.floor(wide + 0.5), np.ceil(wide - 0.5)).astype(np.int64)

@@ -23,6 +23,8 @@ from onebit.core.ops import LceQuantize
 UNORDERED = frozenset({"CONV_2D", "FULLY_CONNECTED", "SOFTMAX"})
 #: allowed difference of such a tensor, as a part of its range
 TOLERANCE = 1e-5
+#: and at least this many units in the last place of its largest value
+TOLERANCE_ULP = 4
 
 
 def inexact_tensors(graph: Graph) -> frozenset[str]:
@@ -97,7 +99,7 @@ def compare_tensor(tensor: Tensor, op: str, expected: Array, got: Array, *, inex
     equal = identical
     if inexact:
         finite = expected[np.isfinite(expected)]
-        allowed = TOLERANCE * float(np.ptp(finite)) if finite.size else 0.0
+        allowed = _allowed(finite) if finite.size else 0.0
         equal = identical | (diff <= allowed)
     unequal = ~equal
     first = None
@@ -108,6 +110,11 @@ def compare_tensor(tensor: Tensor, op: str, expected: Array, got: Array, *, inex
         tensor, op, count, int(equal.sum()), int(identical.sum()), float(np.nanmax(diff)),
         np.flatnonzero(unequal.reshape(len(unequal), -1).any(axis=1)), first,
     )  # fmt: skip
+
+
+def _allowed(values: Array) -> float:
+    """Absolute tolerance: part of the range, but at least what float32 can resolve of values that are nearly equal."""
+    return max(TOLERANCE * float(np.ptp(values)), TOLERANCE_ULP * float(np.spacing(np.abs(values).max())))
 
 
 def _same_bits(a: Array, b: Array) -> Array:

@@ -104,7 +104,7 @@ class _Writer:
 
 
 def _operator_code(code: int, custom: str | None) -> dict[str, Any]:
-    # every builtin that onebit writes fits the deprecated one-byte field; int8 per-channel kernels are version 3
+    # every builtin that onebit writes fits the deprecated one-byte field
     return {"deprecated_builtin_code": code, "custom_code": custom, "version": 1, "builtin_code": code}
 
 

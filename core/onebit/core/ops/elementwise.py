@@ -24,9 +24,12 @@ class _Elementwise(Op):
 
     @constraint
     def broadcasting(self, view: View) -> bool:
-        """the second input has the shape of the first, or one value per channel, or one value"""
+        """the first input is computed; the second has its shape, or one value per channel (last axis), or one value"""
         x, other = view.input(0), view.input(1)
-        return not x.is_constant and (other.shape == x.shape or other.elements in (1, x.shape[-1]))
+        if x.is_constant or len(other.shape) > len(x.shape):
+            return False
+        per_channel = other.shape[-1:] == x.shape[-1:] and other.elements == x.shape[-1]
+        return other.shape == x.shape or other.elements == 1 or per_channel
 
     def infer(self, view: View) -> tuple[Shape, DType]:
         return view.input(0).shape, DType.FLOAT32

@@ -145,20 +145,35 @@ class LceBconv2d(CustomOp):
 
     @constraint
     def positive_steps(self, view: View) -> bool:
-        """strides and dilations are at least 1 and the kernel fits the input"""
-        ok = min(*self.window.stride, *self.window.dilation) >= 1
-        return ok and all(axis.out >= 1 for axis in self.window.axes(view.input(0), view.input(1)))
+        """strides and dilations are at least 1, strides and kernel extents at most 1024, and the kernel fits"""
+        return all(axis.is_legal for axis in self.window.axes(view.input(0), view.input(1)))
 
     @constraint
     def output_stage(self, view: View) -> bool:
-        """float32 and int8 outputs have constant multiplier and bias of O values, bits have constant thresholds"""
+        """float32 and int8 outputs have constant float32 multiplier and bias [O], bits constant int32 thresholds"""
         outs = view.input(1).shape[0]
         multiplier, bias, threshold = (view.optional(i) for i in (2, 3, 4))
         if view.output.dtype is DType.BITS:
-            needed, unused = [threshold], [multiplier, bias]
+            dtype, needed, unused = DType.INT32, [threshold], [multiplier, bias]
         else:
-            needed, unused = [multiplier, bias], [threshold]
-        return all(t is not None and t.is_constant and t.shape == (outs,) for t in needed) and not any(unused)
+            dtype, needed, unused = DType.FLOAT32, [multiplier, bias], [threshold]
+        return not any(unused) and all(
+            t is not None and t.is_constant and t.shape == (outs,) and t.dtype is dtype for t in needed
+        )
+
+    @constraint
+    def finite_output_stage(self, view: View) -> bool:
+        """multiplier and bias are still finite float32 numbers with the scale of an int8 output folded in"""
+        if view.output.dtype is not DType.INT8:
+            return True
+        with np.errstate(over="ignore"):
+            stage = self.output_transform(view)
+        return bool(np.isfinite(stage.multiplier).all() and np.isfinite(stage.bias).all())
+
+    @constraint
+    def pad_value(self, view: View) -> bool:
+        """pixels outside the image are 0 or +1 (pad_values 0 or 1)"""
+        return self.window.pad_value in (0, 1)
 
     @constraint
     def bits_are_not_zero_padded(self, view: View) -> bool:

@@ -12,11 +12,16 @@ from onebit.core.fixed_point import round_half_away
 from onebit.core.graph import Array, DType, Quantization
 from onebit.core.ops.base import CustomOp, Options, Shape, View, constraint, register
 
+SMALLEST_NORMAL = np.finfo(np.float32).tiny
+
 
 @register
 @dataclass(frozen=True)
 class LceQuantize(CustomOp):
-    """bit = (x < zero point): +0, -0 and NaN become +1 (bit 0). For int8 the comparison is on the integers."""
+    """bit = (x < zero point): +0, -0 and NaN become +1 (bit 0). For int8 the comparison is on the integers.
+
+    float32: TFLite flushes denormals to zero while it runs, so that they are +1 too: bit = (x <= -2**-126).
+    """
 
     name = "LceQuantize"
     arity = (1, 1)
@@ -32,7 +37,9 @@ class LceQuantize(CustomOp):
     def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
         (x,) = args
         assert x is not None
-        return bits.pack(x < np.asarray(view.input(0).quant.zero_point, x.dtype))
+        if view.input(0).dtype is DType.FLOAT32:
+            return bits.pack(x <= -SMALLEST_NORMAL)
+        return bits.pack(x < view.input(0).quant.zero_point)
 
     @classmethod
     def from_options(cls, options: Options) -> LceQuantize:

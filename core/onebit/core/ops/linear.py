@@ -61,6 +61,20 @@ class _Linear(Op):
         quant = filters.quant
         return set(quant.zero_points) == {0} and len(quant.scales) in (1, filters.shape[0]) and quant.axis == 0
 
+    @constraint
+    def accumulator_fits(self, view: View) -> bool:
+        """an int8 operator's accumulator fits in 32 bits for all inputs, also where the scales shift it to the left"""
+        if view.output.dtype is not DType.INT8:
+            return True
+        filters, bias = view.input(1), view.optional(2)
+        zero_point = view.input(0).quant.zero_point
+        weights = np.abs(filters.constant().astype(np.int64)).reshape(filters.shape[0], -1).sum(axis=1)
+        largest = weights * max(127 - zero_point, zero_point + 128)
+        if bias is not None:
+            largest = largest + np.abs(bias.constant().astype(np.int64))
+        left = np.maximum(self.requantization(view).exponent, 0)
+        return bool((largest.astype(np.float64) * 2.0**left < 2.0**31).all())
+
     def requantization(self, view: View) -> Requantization:
         """The int8 output stage.
 
@@ -109,10 +123,8 @@ class Conv2d(_Linear, BuiltinOp):
 
     @constraint
     def positive_steps(self, view: View) -> bool:
-        """strides and dilations are at least 1 and the kernel fits the input"""
-        return min(*self.stride, *self.dilation) >= 1 and all(
-            axis.out >= 1 for axis in self.axes(view.input(0), view.input(1))
-        )
+        """strides and dilations are at least 1, strides and kernel extents at most 1024, and the kernel fits"""
+        return all(axis.is_legal for axis in self.axes(view.input(0), view.input(1)))
 
     def axes(self, x: Tensor, filters: Tensor) -> tuple[Axis, Axis]:
         """The vertical and the horizontal axis."""

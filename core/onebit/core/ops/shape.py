@@ -34,6 +34,19 @@ class Reshape(BuiltinOp):
         """input and output hold the same number of elements, and the batch stays 1"""
         return view.input(0).elements == view.output.elements and view.output.shape[0] == 1
 
+    @constraint
+    def target_shape(self, view: View) -> bool:
+        """the target shape, in the options or as a constant second input, is the output's (one size may be -1)"""
+        given = view.optional(1)
+        if given is None:
+            target = self.new_shape
+        elif given.data is not None and given.dtype is DType.INT32:
+            target = tuple(int(size) for size in given.data.reshape(-1))
+        else:
+            return False
+        matches = [t in (-1, size) for t, size in zip(target, view.output.shape, strict=False)]
+        return len(target) == len(view.output.shape) and all(matches) and target.count(-1) <= 1
+
     def infer(self, view: View) -> tuple[Shape, DType]:
         return view.output.shape, view.input(0).dtype
 

@@ -7,6 +7,7 @@ value, a float32 sum in element order, and floor(p * 256 + 0.5) - 128. The outpu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,11 @@ class Softmax(BuiltinOp):
     def dtypes(self, view: View) -> bool:
         """input and output are both float32 or both int8"""
         return view.input(0).dtype is view.output.dtype and view.output.dtype in (DType.FLOAT32, DType.INT8)
+
+    @constraint
+    def finite_beta(self, view: View) -> bool:
+        """beta is finite and not negative"""
+        return math.isfinite(self.beta) and self.beta >= 0
 
     @constraint
     def output_quantization(self, view: View) -> bool:

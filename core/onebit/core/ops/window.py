@@ -32,9 +32,9 @@ class Activation(IntEnum):
         return {0: (-inf, inf), 1: (0.0, inf), 2: (-1.0, 1.0), 3: (0.0, 6.0)}[int(self)]
 
     def apply(self, x: Array) -> Array:
-        """Clamp a float32 array."""
-        low, high = self.bounds
-        return np.clip(x, np.float32(low), np.float32(high)).astype(np.float32)
+        """Clamp a float32 array. NaN stays, and so does -0.0 under ReLU (np.clip would make it +0.0)."""
+        low, high = (np.float32(bound) for bound in self.bounds)
+        return np.where(x < low, low, np.where(x > high, high, x)).astype(np.float32)
 
     def quantized_bounds(self, quant: Quantization) -> tuple[int, int]:
         """Clamp range of an int8 tensor: zero point + round(bound / scale) in float32, half away from zero."""
@@ -47,6 +47,10 @@ class Activation(IntEnum):
 
         low, high = self.bounds
         return max(-128, quantize(low, -128)), min(127, quantize(high, 127))
+
+
+#: largest stride and largest extent of a dilated kernel, in pixels
+MAX_EXTENT = 1024
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,12 @@ class Axis:
     def effective_kernel(self) -> int:
         """Extent of the dilated kernel."""
         return (self.kernel - 1) * self.dilation + 1
+
+    @property
+    def is_legal(self) -> bool:
+        """Kernel, stride and dilation are at least 1, stride and extent at most MAX_EXTENT, and the kernel fits."""
+        steps = min(self.kernel, self.stride, self.dilation) >= 1
+        return steps and max(self.stride, self.effective_kernel) <= MAX_EXTENT and self.out >= 1
 
     @property
     def out(self) -> int:
