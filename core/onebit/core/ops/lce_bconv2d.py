@@ -55,19 +55,21 @@ class BinaryWindow:
     def accumulate(self, x: Tensor, filters: Tensor, words: Array, filter_words: Array) -> Array:
         """The doubled popcounts x = K - dot as int32 ``[N, OH, OW, O]``, from packed words.
 
-        The dot products come from a float32 matrix product of +1/-1 (0 for zero padding), exact below 2**24.
+        The dot products come from a matrix product of +1/-1 (0 for zero padding) in float32, which is exact below 2**24
+        terms, or in float64.
         """
         rows, cols = self.axes(x, filters)
         groups, per_group = self.groups(filters), filters.shape[3]
         outs = filters.shape[0] // groups
         values = bits.signs(words, self.channels_in)
         weights = bits.signs(filter_words, per_group)
-        dots = np.empty((words.shape[0], rows.out, cols.out, filters.shape[0]), np.float32)
+        exact = np.float32 if self.taps(filters) < 2**24 else np.float64
+        dots = np.empty((words.shape[0], rows.out, cols.out, filters.shape[0]), exact)
         pad = 0.0 if self.zero_padded else 1.0
         for g in range(groups):
             part = patches(values[..., g * per_group : (g + 1) * per_group], rows, cols, pad)
-            flat = part.reshape(-1, self.taps(filters))
-            kernel = weights[g * outs : (g + 1) * outs].reshape(outs, -1)
+            flat = part.reshape(-1, self.taps(filters)).astype(exact, copy=False)
+            kernel = weights[g * outs : (g + 1) * outs].reshape(outs, -1).astype(exact, copy=False)
             dots[..., g * outs : (g + 1) * outs] = (flat @ kernel.T).reshape(*dots.shape[:3], outs)
         return (self.taps(filters) - dots).astype(np.int32)
 
