@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from onebit.codegen import Program, generate
+from onebit.codegen import Program, find_target, generate
+from onebit.codegen.targets import TARGETS
 from onebit.core import read_model
 from onebit.core.errors import BadInputError
 from onebit.core.files import atomic_write_bytes
@@ -71,6 +72,7 @@ def simulate(
     Raises BadInputError, ToolMissingError, or VerificationError where the code does not compile or crashes.
     """
     content = model if isinstance(model, bytes) else _read(Path(model))
+    _check_target(target)
     origin = content if isinstance(model, bytes) else Path(model)
     graph = read_model(origin)
     if preprocessing is not None:
@@ -88,6 +90,12 @@ def simulate(
         _dump(dump, data, run)
     name = "model" if isinstance(model, bytes) else str(model)
     return _result(name, content, code, oracle, data, run, layers)
+
+
+def _check_target(name: str) -> None:
+    if not find_target(name).simulated:
+        able = ", ".join(target.name for target in TARGETS.values() if target.simulated)
+        raise BadInputError(f"onebit cannot run {name} code on this computer", where="--target", fix=f"use {able}")
 
 
 def _read(path: Path) -> bytes:

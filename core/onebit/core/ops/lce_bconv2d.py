@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -63,15 +64,15 @@ class BinaryWindow:
         outs = filters.shape[0] // groups
         values = bits.signs(words, self.channels_in)
         weights = bits.signs(filter_words, per_group)
-        exact = np.float32 if self.taps(filters) < 2**24 else np.float64
+        exact: type[np.floating[Any]] = np.float32 if self.taps(filters) < 2**24 else np.float64
         dots = np.empty((words.shape[0], rows.out, cols.out, filters.shape[0]), exact)
         pad = 0.0 if self.zero_padded else 1.0
         for g in range(groups):
             part = patches(values[..., g * per_group : (g + 1) * per_group], rows, cols, pad)
             flat = part.reshape(-1, self.taps(filters)).astype(exact, copy=False)
             kernel = weights[g * outs : (g + 1) * outs].reshape(outs, -1).astype(exact, copy=False)
-            dots[..., g * outs : (g + 1) * outs] = (flat @ kernel.T).reshape(*dots.shape[:3], outs)
-        return (self.taps(filters) - dots).astype(np.int32)
+            dots[..., g * outs : (g + 1) * outs] = np.matmul(flat, kernel.T).reshape(*dots.shape[:3], outs)
+        return np.subtract(self.taps(filters), dots).astype(np.int32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onebit.core.bits import unpack
 from onebit.core.graph import Array, DType, Graph, Node, Tensor
 from onebit.core.ops import Add, LceBconv2d, LceQuantize, MaxPool2d, Mul, View
 
@@ -87,6 +88,7 @@ def accumulator_values(view: View) -> Array:
     return np.arange(0, 2 * window.taps(filters) + 1, 1 if odd else 2, dtype=np.int64)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # as in `evaluate`: infinities and NaN are values like others
 def enumerate_chain(graph: Graph, chain: SignChain) -> tuple[Array, Array, Array]:
     """(x, v, negative): accumulators [X], the values that enter the pool (or the sign) [X, O], and the signs [X, O].
 
@@ -106,9 +108,8 @@ def enumerate_chain(graph: Graph, chain: SignChain) -> tuple[Array, Array, Array
             value = _elementwise(graph, node, value)
     if chain.pool is None:
         pooled = value
-    sign_input = graph.tensors[chain.sign.inputs[0] or ""]
-    negative = value < np.asarray(sign_input.quant.zero_point, value.dtype)
-    return x, pooled, negative
+    words = chain.sign.op.evaluate(View.of(graph, chain.sign), (value,))
+    return x, pooled, unpack(words, value.shape[1])
 
 
 def _after_pool(graph: Graph, node: Node, value: Array) -> Array:
