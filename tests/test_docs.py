@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+import runpy
+import shutil
 from pathlib import Path
 
 import pytest
 
 import onebit.codegen.kernels  # noqa: F401  fills the kernel registry
 from docs.supported_ops import OUTPUT, document
+from onebit.cli.main import main
 from onebit.codegen.kernel import KERNELS
 from onebit.codegen.templates_path import templates_root
 from onebit.core.ops import OPS
+from onebit.core.pretrained import pretrained_path
 
 ROOT = Path(__file__).parents[1]
 FILE_OPS = sorted(name for name, op in OPS.items() if not op.internal)
@@ -57,3 +63,40 @@ def test_paths_and_verbs_in_the_docs_exist(page: str) -> None:
     verbs = {verb.name for verb in VERBS}
     for verb in re.findall(r"(?:^|`)onebit ([a-z]+)", text, re.MULTILINE):
         assert verb in verbs, f"{page} names the verb {verb}"
+
+
+def test_figures_in_the_readme_are_the_recorded_ones() -> None:
+    records = json.loads((ROOT / "benchmarks" / "counts.json").read_text("utf-8"))
+    text = (ROOT / "README.md").read_text("utf-8")
+    m4 = {(r["compiler"].split()[0], r["flags"].split()[0]): r for r in records if r["target"] == "cortex-m4"}
+    gcc, zig = m4["arm-none-eabi-gcc", "-O2"], m4["zig", "-Os"]
+    for value in (gcc["instructions"], gcc["code_bytes"], gcc["weight_bytes"], gcc["arena_bytes"], zig["instructions"]):
+        assert f"{value:,}" in text
+    assert f"{gcc['stack_bytes']} bytes stack" in text
+
+
+def test_the_model_card_is_of_the_shipped_file() -> None:
+    path = pretrained_path("digits")
+    card = path.with_suffix(".md").read_text("utf-8")
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in card
+
+
+def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Python example, on the shipped model and fewer samples."""
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    assert code is not None
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(pretrained_path("digits"), "digits.tflite")
+    Path("example.py").write_text(code.group(1).replace("limit=20", "limit=3"), "utf-8")
+    runpy.run_path("example.py")
+
+
+def test_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every ``onebit`` line of the Use section, training and conversion on one epoch, simulation on fewer samples."""
+    use = (ROOT / "README.md").read_text("utf-8").split("## Use")[1].split("## ")[0]
+    commands = [line.split()[1:] for line in use.splitlines() if line.startswith("    onebit ")]
+    assert [c[0] for c in commands] == ["train", "convert", "inspect", "generate", "simulate", "simulate"]
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        short = {"train": ["--epochs", "1"], "simulate": ["--limit", "3"]}.get(command[0], [])
+        assert main([*command, *short]) == 0, command
