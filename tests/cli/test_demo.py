@@ -1,4 +1,4 @@
-"""`onebit demo digits` end to end: one epoch of training instead of sixty, everything else as users get it."""
+"""`onebit demo digits` end to end, with a short training on few images; everything behind it is as users get it."""
 
 from __future__ import annotations
 
@@ -38,9 +38,27 @@ def _no_foreign_data(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield
 
 
-def start(folder: Path, *args: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "onebit.cli", "demo", *args]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+QUICK = """
+import sys
+import onebit.train.engine as engine
+from onebit.cli import demo_run
+from onebit.cli.main import main
+
+load, held_out = engine.load_dataset, int(sys.argv.pop(1))
+engine.load_dataset = lambda spec, **options: load(spec, **options).take(640 if spec.endswith(":train") else held_out)
+demo_run.load_dataset = lambda spec, **options: load(spec, **options).take(held_out)
+sys.exit(main(sys.argv[1:]))
+"""
+"""The command line, but there are only 640 images to train with, and as many held out as its first argument says."""
+
+
+def start(folder: Path, held_out: int, *args: str) -> subprocess.Popen[str]:
+    """``onebit demo ARGS`` as a process of its own."""
+    command = [sys.executable, "-c", QUICK, str(held_out), "demo", *args]
+    # torch is loaded before the command line could say so
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
@@ -50,9 +68,9 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], str]:
-    """One demo of one epoch: its folder, its JSON object, its stderr."""
+    """One demo: its folder, its JSON object, its stderr."""
     folder = tmp_path_factory.mktemp("demo")
-    code, out, err = finish(start(folder, "digits", "--epochs", "1", "--seed", "5", "--json"))
+    code, out, err = finish(start(folder, 1000, "digits", "--epochs", "3", "--seed", "5", "--json"))
     assert code == 0, err
     return folder / "demo-digits", json.loads(out), err
 
@@ -63,7 +81,7 @@ Demo = tuple[Path, dict[str, Any], str]
 def test_everything_compared_is_equal(demo: Demo) -> None:
     _, result, _ = demo
     assert result["ok"] is True
-    for target, samples in (("host", 1000), ("cortex-m4", 50)):
+    for target, samples in (("host", 1000), ("cortex-m4", 100)):
         found = result["simulate"][target]
         assert (found["samples"], found["reference"]["engine"]) == (samples, "larq-compute-engine")
         assert found["outputs_equal"] == found["outputs_compared"] == 10 * samples
@@ -80,12 +98,12 @@ def test_four_witnesses_in_order(demo: Demo) -> None:
     _, result, _ = demo
     chain = result["accuracy"]
     assert [witness["name"] for witness in chain] == ["PyTorch", "LCE interpreter", "host C", "Cortex-M4"]
-    assert [witness["samples"] for witness in chain] == [1000, 1000, 1000, 50]
+    assert [witness["samples"] for witness in chain] == [1000, 1000, 1000, 100]
     assert chain[0]["accuracy"] == pytest.approx(result["train"]["accuracy"])
     assert chain[1]["accuracy"] == chain[2]["accuracy"]
     # int8 may cost a little; what it must not do is cost points
     assert chain[1]["accuracy"] > chain[0]["accuracy"] - 0.02
-    assert chain[0]["accuracy"] > 0.6
+    assert chain[0]["accuracy"] > 0.4
     assert result["data"]["name"] == "mnist5k"
     assert "held out" in result["data"]["note"]
 
@@ -111,11 +129,10 @@ def test_the_report_tells_the_same_and_no_path_of_this_machine(demo: Demo) -> No
     device = result["simulate"]["cortex-m4"]
     for text in (f"{device['instructions']:,}", f"{device['arena_bytes']:,} B", device["model_sha256"], "Confusion"):
         assert text in page
-    assert "onebit demo digits --epochs 1 --seed 5 --out demo-digits" in page
+    assert "onebit demo digits --epochs 3 --seed 5 --out demo-digits" in page
     assert str(folder.parent) not in page
     assert not re.search(r"https?:|<script|\bms\b|milliseconds", page)
-    # a picture for one right answer of each class at least
-    assert page.count("data:image/png;base64,") >= 8
+    assert page.count("data:image/png;base64,") >= 10
 
 
 def test_the_commands_of_the_report_write_the_same_model(demo: Demo, tmp_path: Path) -> None:
@@ -128,7 +145,7 @@ def test_the_commands_of_the_report_write_the_same_model(demo: Demo, tmp_path: P
 def test_a_second_demo_in_the_same_folder_is_refused(demo: Demo, capsys: pytest.CaptureFixture[str]) -> None:
     folder, _, _ = demo
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    assert main(["demo", "digits", "--epochs", "1", "--out", str(folder), "--json"]) == 2
+    assert main(["demo", "digits", "--epochs", "3", "--out", str(folder), "--json"]) == 2
     error = json.loads(capsys.readouterr().out)["error"]
     assert "already holds a run" in error["message"]
     assert "--resume" in error["fix"]
@@ -136,8 +153,8 @@ def test_a_second_demo_in_the_same_folder_is_refused(demo: Demo, capsys: pytest.
 
 
 def test_interrupted_then_resumed(tmp_path: Path) -> None:
-    args = ("digits", "--epochs", "2", "--out", "d")
-    process = start(tmp_path, *args)
+    args = ("digits", "--epochs", "6", "--out", "d")
+    process = start(tmp_path, 100, *args)
     deadline = time.monotonic() + 120
     while not (tmp_path / "d/run/last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -148,23 +165,24 @@ def test_interrupted_then_resumed(tmp_path: Path) -> None:
     assert "Traceback" not in err
     assert {path.name for path in (tmp_path / "d").rglob("*")} <= {"run", "metrics.csv", "last.ckpt"}
 
-    code, out, err = finish(start(tmp_path, *args, "--resume"))
+    code, out, err = finish(start(tmp_path, 100, *args, "--resume"))
     assert code == 0, err
-    assert len((tmp_path / "d/run/metrics.csv").read_text().splitlines()) == 3
+    assert len((tmp_path / "d/run/metrics.csv").read_text().splitlines()) == 1 + 6
     check_table(out)
 
 
 def check_table(out: str) -> None:
     lines = out.splitlines()
     assert max(map(len, lines[:-1])) <= TABLE_WIDTH
+    words = " ".join(out.replace("│", " ").split())
     for text in (
-        *("PyTorch", "LCE interpreter", "host C", "Cortex-M4", "1,000", "not the official test set"),
+        *("PyTorch", "LCE interpreter", "host C", "Cortex-M4", "not the official test set"),
         *("elements compared", "elements equal", "eliminated: ", " by fold_sign_into_conv"),
         *("flash: weights", "flash: code", "RAM: arena", "lower bound", "RAM: stack", "instructions"),
         *("binary MACs", "other MACs", "share", "MAC/instr.", "ob_bconv2d", "sum", "no measure of time"),
         "Every compared element equals the LCE interpreter's",
     ):
-        assert text in out, text
+        assert text in words, text
     assert not re.search(r"\bms\b|seconds", out)
 
 
@@ -183,9 +201,9 @@ def few_images(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def shipped(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The model of one epoch stands in for the shipped one."""
+    """The model of the short training stands in for the shipped one."""
     model = demo[0] / "digits.tflite"
-    monkeypatch.setattr(demo_run, "pretrained_path", lambda name: model)
+    monkeypatch.setattr(demo_run, "pretrained_path", lambda _: model)
     return model
 
 
@@ -256,12 +274,14 @@ def test_a_wrong_weight_is_an_error_that_names_the_layer(
         made = real(model, chosen, out)
         if chosen == target:
             file = out / "digits_weights.h"
-            text = file.read_text()
-            # the first words of the first binary convolution's filters, all bits flipped
-            start_of_filter = text.index("uint32_t")
-            changed = re.sub(r"0x([0-9a-f]{8})u", lambda m: f"0x{int(m[1], 16) ^ 0xFFFFFFFF:08x}u",
-                             text[start_of_filter:], count=16)  # fmt: skip
-            file.write_text(text[:start_of_filter] + changed)
+            # all bits of the first word of the first binary convolution's filters
+            changed = re.sub(
+                r"(digits_02_filter\[\d+\] = \{\s*0x)([0-9A-F]{8})",
+                lambda found: f"{found[1]}{int(found[2], 16) ^ 0xFFFFFFFF:08X}",
+                file.read_text(),
+            )
+            assert changed != file.read_text()
+            file.write_text(changed)
         return made
 
     monkeypatch.setattr(demo_run, "generate", planted)
@@ -279,9 +299,7 @@ def test_a_wrong_weight_is_an_error_that_names_the_layer(
     assert other["first_mismatch"] is None
 
 
-def test_old_kernels_in_the_folder_are_not_compiled(
-    run: Call, shipped: Path, few_images: None, tmp_path: Path
-) -> None:
+def test_old_kernels_in_the_folder_are_not_compiled(run: Call, shipped: Path, few_images: None, tmp_path: Path) -> None:
     for target in ("host", "cortex-m4"):
         (tmp_path / "d" / target).mkdir(parents=True)
         (tmp_path / "d" / target / "ob_of_an_old_version.c").write_text("#error old\n")
@@ -313,7 +331,7 @@ def test_out_is_a_file(run: Call, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--emulated-samples", "49"), "49"),
+        (("--emulated-samples", "49"), "greater than or equal to 50"),
         (("--emulated-samples", "1001"), "1001 samples cannot be chosen"),
         (("--pretrained", "--epochs", "3", "--resume"), "--epochs and --resume with --pretrained"),
         (("--compiler", "icc"), "icc"),

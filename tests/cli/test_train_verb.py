@@ -27,9 +27,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return called
 
 
-def test_json_says_what_was_trained(
-    engine: dict[str, Any], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_json_says_what_was_trained(engine: dict[str, Any], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out, data = tmp_path / "run", tmp_path / "data"
     options = ["--epochs", "3", "--seed", "7", "--resume", "--download", "--data-dir", str(data), "--out", str(out)]
     assert main(["train", "digits", *options, "--json"]) == 0

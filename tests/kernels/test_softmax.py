@@ -13,8 +13,8 @@ from onebit.codegen.templates_path import templates_root
 from onebit.core.graph import Array
 from onebit.simulate.toolchain import find_compiler
 
-#: largest error of exp in ULP of the exact result; the exhaustive search over all floats in [-87, 0] found 1.28
-EXP_ULP = 1.3
+#: largest error of exp in ULP of the exact result; a search over all 260 million floats in [-87, 0] found 0.977
+EXP_ULP = 0.98
 #: below this, exp counts as 0: e^-87 is the last result far enough above the smallest normal number
 CUTOFF = -87.0
 
@@ -83,12 +83,13 @@ def test_exp_at_the_ends(library: ctypes.CDLL) -> None:
 
 
 def test_exp_rises(library: ctypes.CDLL) -> None:
-    """Where the reduction changes from one power of two to the next, too: a softmax must not change an order."""
-    ln2 = np.log(2.0)
-    edges = [np.float32(-(k + 0.5) * ln2) for k in range(126)]
-    for edge in edges:
-        if edge > CUTOFF + 1:
-            near = (edge.view(np.int32) + np.arange(-500, 500)).astype(np.int32).view(np.float32)[::-1]
-            assert (np.diff(near) > 0).all()
-            steps = np.diff(exp(library, near))
-            assert (steps >= 0).all(), edge
+    """A softmax must not change an order; also where the reduction goes from one power of two to the next."""
+    near = np.arange(-500, 500)
+    for k in range(125):
+        edge = np.float32(-(k + 0.5) * np.log(2.0))
+        x = (edge.view(np.int32) + near).astype(np.int32).view(np.float32)
+        # the bits of negative floats rise as the values fall
+        assert (np.diff(x) < 0).all()
+        assert (np.diff(exp(library, x)) <= 0).all(), edge
+    everywhere = np.sort(grid())
+    assert (np.diff(exp(library, everywhere)) >= 0).all()

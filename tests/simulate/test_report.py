@@ -1,4 +1,4 @@
-"""The report: what it says, that it is well-formed, self-contained and escaped, and that its template computes nothing."""
+"""The report: what it says, and that it is well-formed, self-contained, escaped and computed in Python alone."""
 
 from __future__ import annotations
 
@@ -184,9 +184,7 @@ def test_a_difference_is_shown_and_its_layer_named(graph: Graph, samples: Sample
     mismatch = Mismatch("lcebconv2d_3", "LceBconv2d", [4, 0, 1, 2], 7, -9)
     assert host.layers is not None
     layers = tuple(replace(layer, outputs_equal=max(0, layer.outputs_compared - 1)) for layer in host.layers)
-    wrong = replace(
-        host, ok=False, first_mismatch=mismatch, layers=layers, outputs_equal=host.outputs_compared - 1
-    )
+    wrong = replace(host, ok=False, first_mismatch=mismatch, layers=layers, outputs_equal=host.outputs_compared - 1)
     report = build_report(graph, [Run(host, samples), Run(replace(counted(wrong)), samples)], title="t")
     assert not report.verdict.ok
     assert "Cortex-M4" in report.verdict.summary

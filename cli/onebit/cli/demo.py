@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onebit.cli.console import VERIFICATION_FAILED, JsonOption, emit_json, plain, stderr_console, stdout_console
-from onebit.cli.demo_run import CompilerChoice, EmulatorChoice, Options, Outcome, ReferenceChoice, run_chain
+from onebit.cli.demo_run import (
+    EMULATED_SAMPLES,
+    CompilerChoice,
+    EmulatorChoice,
+    Options,
+    Outcome,
+    ReferenceChoice,
+    run_chain,
+)
+from onebit.cli.options import DataDirOption, DownloadOption
 from onebit.cli.progress import Stages
 from onebit.core.files import atomic_write_text
 
@@ -21,17 +30,17 @@ def demo(
     name: Annotated[str, typer.Argument(metavar="DEMO", help="Which one: digits.")] = "digits",
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Use the shipped model, train nothing.")] = False,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Output folder (default: demo-DEMO).")] = None,
-    data_dir: Annotated[Path | None, typer.Option(metavar="D", help="Folder that holds data sets.")] = None,
+    data_dir: DataDirOption = None,
     epochs: Annotated[int | None, typer.Option(metavar="N", help="Instead of the recipe's epochs.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="S", help="Of the training and of the chosen images.")] = None,
     emulated_samples: Annotated[
         int, typer.Option(metavar="N", min=50, help="Images on the emulated core, from all classes.")
-    ] = 50,
+    ] = EMULATED_SAMPLES,
     compiler: Annotated[CompilerChoice, typer.Option(help="The C compiler, for host and Cortex-M4.")] = "auto",
     emulator: Annotated[EmulatorChoice, typer.Option(help="What runs the Cortex-M4 code.")] = "auto",
     reference: Annotated[ReferenceChoice, typer.Option(help="LCE's interpreter or onebit's own semantics.")] = "lce",
     resume: Annotated[bool, typer.Option("--resume", help="Reuse or continue the training run in DIR/run.")] = False,
-    download: Annotated[bool, typer.Option("--download", help="Fetch a missing data set, checked by sha256.")] = False,
+    download: DownloadOption = False,
     as_json: JsonOption = False,
 ) -> int | None:
     """Run the whole chain: train, convert to int8, generate C, run it on the host and on an emulated Cortex-M4.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from onebit.cli.progress import Stages
+from onebit.cli.train import wait_asleep
 from onebit.codegen import Generated, find_target, generate
 from onebit.core import Graph, read_model
 from onebit.core.datasets import Dataset, load_dataset
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 HOST, DEVICE = "host", "cortex-m4"
 CALIBRATION_IMAGES = 1000
 """As many as ``onebit convert`` takes, so that it writes the same file."""
+EMULATED_SAMPLES = 100
+"""How many images run on the emulated core."""
 PICK_SEED = 1
 """Chooses the images for the emulated core where no seed is given."""
 BATCH = 250
@@ -61,7 +64,7 @@ class Options:
     data_dir: Path | None = None
     epochs: int | None = None
     seed: int | None = None
-    emulated_samples: int = 50
+    emulated_samples: int = EMULATED_SAMPLES
     compiler: CompilerChoice = "auto"
     emulator: EmulatorChoice = "auto"
     reference: ReferenceChoice = "lce"
@@ -147,6 +150,7 @@ def run_chain(options: Options, stages: Stages) -> Outcome:
             stage.result = f"pretrained {options.model.name}, {len(content):,} bytes"
         trained, converted = None, None
     else:
+        wait_asleep()
         from onebit.train import get_recipe
 
         recipe = get_recipe(chain.recipe)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from onebit.cli.demo_run import DEVICE, HOST, Outcome
+from onebit.cli.demo_run import DEVICE, EMULATED_SAMPLES, HOST, Outcome
 from onebit.cli.doctor import installed_version
 from onebit.simulate.report import Fact, Report, Witness, build_report, witnesses
 from onebit.simulate.report.build import elements, verdict
@@ -195,7 +195,7 @@ def _commands(outcome: Outcome) -> list[str]:
     data_dir = " --data-dir DATA" if data.name != "mnist5k" else ""
     seed = "" if options.seed is None else f" --seed {options.seed}"
     epochs = "" if options.epochs is None else f" --epochs {options.epochs}"
-    samples = "" if options.emulated_samples == 50 else f" --emulated-samples {options.emulated_samples}"
+    samples = "" if options.emulated_samples == EMULATED_SAMPLES else f" --emulated-samples {options.emulated_samples}"
     pretrained = " --pretrained" if options.pretrained else ""
     commands = [
         "# all of it",

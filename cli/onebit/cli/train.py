@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from onebit.cli.console import JsonOption, emit_json, stdout_console
+from onebit.cli.options import DataDirOption, DownloadOption
 from onebit.core.errors import BadInputError, OnebitError
 
 if TYPE_CHECKING:
@@ -18,13 +20,13 @@ RUNS = Path("runs")
 
 def train(
     recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help="What to train; --list shows all.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(metavar="D", help="Folder that holds the data set.")] = None,
+    data_dir: DataDirOption = None,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="Run folder (default: runs/RECIPE).")] = None,
     epochs: Annotated[int | None, typer.Option(metavar="N", help="Instead of the recipe's epochs.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="S", help="Instead of the recipe's seed.")] = None,
     devices: Annotated[int, typer.Option(metavar="N", help="Number of devices.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN after its last epoch.")] = False,
-    download: Annotated[bool, typer.Option("--download", help="Fetch a missing data set, checked by sha256.")] = False,
+    download: DownloadOption = False,
     list_recipes: Annotated[bool, typer.Option("--list", help="Show the recipes, their size and cost.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -36,6 +38,7 @@ def train(
     if list_recipes:
         _list(data_dir, as_json=as_json)
         return
+    wait_asleep()
     from onebit.train import get_recipe, recipe_names
     from onebit.train import train as run_training
 
@@ -73,6 +76,14 @@ def train(
         ),
         soft_wrap=True,
     )
+
+
+def wait_asleep() -> None:
+    """Lets OpenMP's threads sleep while they wait for each other; counts if called before torch is loaded.
+
+    Threads that spin, as they do by default, make training several times slower as soon as another process has work.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 # ---------------------------------------------------------------------------------------------------------------- list
