@@ -19,10 +19,10 @@ help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## train, convert, generate, simulate: real digits, from PyTorch to an emulated Cortex-M4
-	@$(BIN)/onebit demo digits
+	@$(BIN)/onebit demo digits --resume
 
 test: $(VENV)/.test ## run all tests (PYTEST_ARGS="-k conv" to choose)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: $(VENV)/.lint ## ruff and mypy --strict
 	@status=0; $(BIN)/ruff check . || status=1; $(BIN)/mypy || status=1; exit $$status

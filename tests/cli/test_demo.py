@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -16,9 +17,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from onebit.cli import demo_run
 from onebit.cli.main import main
+from onebit.cli.progress import Stages
 from onebit.codegen import Generated
 from onebit.core.datasets import Dataset, load_dataset
 from onebit.core.pretrained import pretrained_names, pretrained_path
@@ -299,11 +302,45 @@ def test_a_wrong_weight_is_an_error_that_names_the_layer(
     assert other["first_mismatch"] is None
 
 
-def test_old_kernels_in_the_folder_are_not_compiled(run: Call, shipped: Path, few_images: None, tmp_path: Path) -> None:
-    for target in ("host", "cortex-m4"):
-        (tmp_path / "d" / target).mkdir(parents=True)
-        (tmp_path / "d" / target / "ob_of_an_old_version.c").write_text("#error old\n")
-    assert run("--pretrained")[0] == 0
+def test_pretrained_does_without_torch_and_larq(shipped: Path, tmp_path: Path) -> None:
+    """onebit's own semantics stand in for the interpreter where they are asked for."""
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "sys.modules['torch'] = sys.modules['lightning'] = sys.modules['tensorflow'] = None\n"
+        "from onebit.cli import demo_run\n"
+        "from onebit.cli.main import main\n"
+        "from onebit.simulate import oracle\n"
+        "load = demo_run.load_dataset\n"
+        "demo_run.load_dataset = lambda spec, **options: load(spec, **options).take(100)\n"
+        "oracle._interpreter_library = lambda: None\n"
+        f"demo_run.pretrained_path = lambda _: Path({str(shipped)!r})\n"
+        "sys.exit(main(['demo', '--pretrained', '--reference', 'numpy', '--out', 'd', '--json']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["ok"] is True
+    assert result["accuracy"][0]["name"] == "NumPy semantics"
+
+
+def test_the_data_set_named_for_a_demo_is_its_recipes() -> None:
+    from onebit.train import get_recipe
+
+    for chain in demo_run.CHAINS.values():
+        assert get_recipe(chain.recipe).dataset == chain.dataset
+
+
+def test_old_kernels_in_the_folder_are_removed_and_other_files_stay(shipped: Path, tmp_path: Path) -> None:
+    (tmp_path / "host").mkdir()
+    old, mine = tmp_path / "host" / "ob_of_an_old_version.c", tmp_path / "host" / "notes.txt"
+    old.write_text("#error old\n")
+    mine.write_text("mine")
+    options = demo_run.Options("digits", tmp_path)
+    options.model.write_bytes(shipped.read_bytes())
+    demo_run._generate(options, Stages(Console(file=io.StringIO()), 1))
+    assert not old.exists()
+    assert mine.read_text() == "mine"
 
 
 # ---------------------------------------------------------------------------------------------------------- bad input
@@ -356,15 +393,6 @@ def test_without_an_emulator(run: Call, tmp_path: Path, monkeypatch: pytest.Monk
     error = refused(run, code=3)
     assert (error["kind"], list(tmp_path.iterdir())) == ("tool_missing", [])
     assert "onebit[emulate]" in error["fix"]
-
-
-def test_onebits_own_semantics_can_stand_in_for_the_interpreter(
-    run: Call, shipped: Path, few_images: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(oracle, "_interpreter_library", lambda: None)
-    code, result, _ = run("--pretrained", "--reference", "numpy")
-    assert code == 0
-    assert result["accuracy"][0]["name"] == "NumPy semantics"
 
 
 def test_pip_alone_is_enough(run: Call, shipped: Path, few_images: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +15,9 @@ from support.nets import INT8_INPUT, Net
 
 #: top-level packages that a process which only generates code has no use for
 HEAVY = {
-    "ai_edge_litert", "elftools", "keras", "larq", "larq_compute_engine", "lightning", "matplotlib", "mlxtend", "pandas",
-    "scipy", "sklearn", "tensorflow", "tf_keras", "torch", "torchmetrics", "torchvision", "unicorn", "ziglang",
+    "ai_edge_litert", "elftools", "keras", "larq", "larq_compute_engine", "lightning", "matplotlib", "mlxtend",
+    "pandas", "scipy", "sklearn", "tensorflow", "tf_keras", "torch", "torchmetrics", "torchvision", "unicorn",
+    "ziglang",
 }  # fmt: skip
 
 
@@ -28,6 +28,10 @@ def onebit(
         [sys.executable, *python, "-m", "onebit.cli", *map(str, args)],
         capture_output=True, text=True, check=False, timeout=60, cwd=cwd,
     )  # fmt: skip
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +59,7 @@ def test_json(model: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     result = json.loads(done.stdout)
     assert {"files", "arena_bytes", "weight_bytes", "kernels"} <= set(result)
-    assert sorted(result["files"]) == sorted(os.listdir(tmp_path / "c"))
+    assert sorted(result["files"]) == listing(tmp_path / "c")
     assert result["name"] == "digits"
     assert 0 < result["arena_lower_bound_bytes"] <= result["arena_bytes"]
     assert sum(result["kernels"].values()) == 2
@@ -109,7 +113,7 @@ def test_a_bad_model_or_folder_is_one_line_and_exit_code_2(model: Path, tmp_path
         done = onebit("generate", path, "--target", "host", "--out", out)
         assert done.returncode == 2, done.stderr
         assert len(done.stderr.splitlines()) == 1 and message in done.stderr
-    assert sorted(os.listdir(tmp_path)) == ["file", "text.tflite", "truncated.tflite"]
+    assert listing(tmp_path) == ["file", "text.tflite", "truncated.tflite"]
     assert (tmp_path / "file").read_text() == "mine"
 
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from onebit.simulate import SimulationResult
 
-_PACKAGES = ("torch", "lightning", "larq-compute-engine", "unicorn", "ziglang")
+_TRAINING_PACKAGES = ("torch", "lightning")
+_PACKAGES = (*_TRAINING_PACKAGES, "larq-compute-engine", "unicorn", "ziglang")
 
 
 def chain_of(outcome: Outcome) -> list[Witness]:
@@ -174,7 +175,8 @@ def report(outcome: Outcome) -> Report:
     if outcome.trained is not None:
         trained = outcome.trained
         facts.append(Fact("training", f"recipe {trained.loaded.recipe.name}, seed {trained.loaded.seed}"))
-    versions = [(name, installed_version(name)) for name in _PACKAGES]
+    used = [name for name in _PACKAGES if outcome.trained is not None or name not in _TRAINING_PACKAGES]
+    versions = [(name, installed_version(name)) for name in used]
     facts.append(Fact("packages", ", ".join(f"{name} {version}" for name, version in versions if version is not None)))
     return build_report(
         outcome.graph,

@@ -15,7 +15,7 @@ import numpy as np
 
 from onebit.codegen.kernel import Layout
 from onebit.codegen.schedule import Buffer
-from onebit.core.bits import pack, unpack
+from onebit.core.bits import WORD_BITS, pack, unpack
 from onebit.core.graph import Array, DType, Graph, Tensor
 from onebit.core.ops import LceQuantize
 
@@ -81,13 +81,18 @@ class Comparison:
 
 
 def compare_tensor(tensor: Tensor, op: str, expected: Array, got: Array, *, inexact: bool) -> Comparison:
-    """Compare values in stored form ``[N, ...]`` under the tensor's class."""
+    """Compare values in stored form ``[N, ...]`` under the tensor's class.
+
+    Unused bits of packed signs count as errors too: they must be 0, or the next popcount is wrong. Their index lies
+    behind the last channel.
+    """
     if tensor.dtype is DType.BITS:
         identical = expected == got
         if not identical.all():
             # the words differ: count and locate single signs
-            expected = unpack(expected, tensor.shape[-1]).astype(np.int8) * -2 + 1
-            got = unpack(got, tensor.shape[-1]).astype(np.int8) * -2 + 1
+            bits = WORD_BITS * expected.shape[-1]
+            expected = unpack(expected, bits).astype(np.int8) * -2 + 1
+            got = unpack(got, bits).astype(np.int8) * -2 + 1
             identical = expected == got
     else:
         identical = _same_bits(expected, got)
@@ -107,7 +112,7 @@ def compare_tensor(tensor: Tensor, op: str, expected: Array, got: Array, *, inex
         index = np.unravel_index(int(np.argmax(unequal)), unequal.shape)
         first = ([int(i) for i in index], _scalar(expected[index]), _scalar(got[index]))
     return Comparison(
-        tensor, op, count, int(equal.sum()), int(identical.sum()), float(np.nanmax(diff)),
+        tensor, op, count, _rest(count, unequal), _rest(count, ~identical), _largest(diff),
         np.flatnonzero(unequal.reshape(len(unequal), -1).any(axis=1)), first,
     )  # fmt: skip
 
@@ -115,6 +120,16 @@ def compare_tensor(tensor: Tensor, op: str, expected: Array, got: Array, *, inex
 def _allowed(values: Array) -> float:
     """Absolute tolerance: part of the range, but at least what float32 can resolve of values that are nearly equal."""
     return max(TOLERANCE * float(np.ptp(values)), TOLERANCE_ULP * float(np.spacing(np.abs(values).max())))
+
+
+def _largest(diff: Array) -> float:
+    """The largest difference; NaN only where every one is (NaN against a number)."""
+    numbers = diff[~np.isnan(diff)]
+    return float(numbers.max()) if numbers.size else float("nan")
+
+
+def _rest(count: int, wrong: Array) -> int:
+    return max(0, count - int(np.count_nonzero(wrong)))
 
 
 def _same_bits(a: Array, b: Array) -> Array:

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from onebit.core import evaluate, read_model
-from onebit.core.errors import ToolMissingError, VerificationError
+from onebit.core.errors import BadInputError, ToolMissingError, VerificationError
 from onebit.core.flatbuffer.decode import Decoder
 from onebit.core.flatbuffer.encode import Encoder
 from onebit.core.graph import Array
@@ -75,7 +75,9 @@ class LceOracle:
 
 
 def find_oracle(name: str = "auto") -> Oracle:
-    """The oracle `lce` or `numpy`; `auto` takes LCE where it is installed."""
+    """The oracle `lce` or `numpy`; `auto` takes LCE where it is installed. BadInputError for any other name."""
+    if name not in ("auto", "lce", "numpy"):
+        raise BadInputError(f"unknown reference '{name}'", where="--reference", fix="choose one of: auto, lce, numpy")
     if name == "numpy" or (name == "auto" and _interpreter_library() is None):
         return NumpyOracle()
     return LceOracle()
