@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import _thread
 import struct
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -383,12 +385,30 @@ def test_an_endless_loop_times_out(tmp_path: Path, emulator: str, requires_tool:
 
 
 @pytest.mark.parametrize("emulator", ["host", "unicorn", "qemu"])
-def test_ctrl_c_ends_a_run(tmp_path: Path, emulator: str, requires_tool: RequireTool) -> None:
+def test_ctrl_c_ends_a_run(
+    tmp_path: Path, emulator: str, requires_tool: RequireTool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target, choice = place(emulator, requires_tool)
     write_model(tmp_path / "src", extra="for (volatile int i = 0; i < 1; i = 0) { }")
     program = build(tmp_path, target)
+    running = threading.Event()
+
+    class Watched(subprocess.Popen[bytes]):
+        """Says when the process runs: unlike a terminal's Ctrl-C, the test's reaches this process only."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            running.set()
+
+    def interrupt() -> None:
+        # unicorn starts no process
+        running.wait(None if choice != "unicorn" else 0.1)
+        time.sleep(0.3)
+        _thread.interrupt_main()
+
+    monkeypatch.setattr(subprocess, "Popen", Watched)
     threads = threading.active_count()
-    threading.Timer(0.3, _thread.interrupt_main).start()
+    threading.Thread(target=interrupt, daemon=True).start()
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         harness.run(program, samples(1), emulator=choice)

@@ -191,6 +191,9 @@ NETS: dict[str, Callable[[], Any]] = {
     "table_of_odd_values": lambda: bent_stage(33, 13, pad_value=0),
     "float_stage": lambda: bent_stage(64, 18),
     "float_stage_zero_padded": lambda: bent_stage(64, 18, pad_value=0),
+    # 3 taps: every count from none to all occurs
+    "few_taps": lambda: Net((1, 8, 8, 3)).quantize().bconv(
+        6, (1, 1), to=BITS, padding=VALID, threshold=np.array([-(2**31), -1, 0, 2, 3, 2**31 - 1])),
     "clamped_bits": lambda: Net((1, 4, 4, 40)).quantize().bconv(
         6, to=BITS, threshold=np.array([-(2**31), -1, 0, 359, 360, 2**31 - 1])),
     "softmax_float": lambda: _softmax_rows(F32, 1.0),
