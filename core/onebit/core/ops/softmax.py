@@ -2,7 +2,8 @@
 
 int8 follows LiteRT's built-in kernel: a table of exp(beta * scale * -d) in float32 for the distance d to the largest
 value, a float32 sum in element order, and floor(p * 256 + 0.5) - 128. The output scale is fixed at 1/256, zero point
--128. float32 computes exp in double and rounds once, which host and target share to the bit.
+-128. float32 computes in double and rounds once here; the C has an exp of its own (below 1
+ULP), the same on every target.
 """
 
 from __future__ import annotations
