@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import zlib
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -20,6 +21,9 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DATA_PREFIX = "data:"
+
+# A shell starts background jobs with SIGINT ignored, and children inherit that; the tests of Ctrl-C need it to arrive.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
