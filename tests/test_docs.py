@@ -20,9 +20,19 @@ from onebit.core.ops import OPS
 from onebit.core.pretrained import pretrained_path
 
 ROOT = Path(__file__).parents[1]
+ELEMENTWISE = (
+    *("SUB", "MAXIMUM", "MINIMUM", "RELU", "RELU6", "RELU_N1_TO_1", "LEAKY_RELU", "PRELU", "HARD_SWISH", "LOGISTIC"),
+    *("TANH", "ABS", "SIGN", "ROUND", "GREATER", "GREATER_EQUAL", "QUANTIZE", "DEQUANTIZE"),
+)
 FILE_OPS = sorted(name for name, op in OPS.items() if not op.internal)
-#: test files are named after the operator; ADD and MUL share one
-TEST_FILES = {"ADD": "test_add_mul.py", "MUL": "test_add_mul.py"}
+#: test files are named after the operator; some operators share one
+TEST_FILES = {
+    "ADD": "test_add_mul.py",
+    "MUL": "test_add_mul.py",
+    **dict.fromkeys(("CONCATENATION", "EXPAND_DIMS", "PACK", "PAD", "PADV2", "SQUEEZE"), "test_movement.py"),
+    **dict.fromkeys(("SLICE", "TRANSPOSE"), "test_movement.py"),
+    **dict.fromkeys(ELEMENTWISE, "test_elementwise.py"),
+}
 
 
 def oracle_test_of(name: str) -> str:

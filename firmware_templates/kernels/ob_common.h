@@ -50,7 +50,6 @@ static inline int32_t ob_clamp(int32_t v, int32_t low, int32_t high) {
   return v < low ? low : (v > high ? high : v);
 }
 
-
 /* The taps of one axis that lie inside the image are first .. end - 1, for a window that starts at pixel `start`. */
 static inline void ob_taps_inside(int32_t start, int32_t size, int32_t kernel, int32_t dilation, int32_t *first,
                                   int32_t *end) {

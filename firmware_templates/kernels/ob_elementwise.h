@@ -1,11 +1,62 @@
-/* Elementwise float operators: output[i] = clamp(a[i] op b[i % period], low, high), one float32 rounding each.
- * period is n (same shape), the channel count (one value per channel) or 1. In place (output == a) is allowed. */
+/* y = f(a, b), element by element; `ob_operands` says which operand repeats. Aliasing of inputs and output is allowed
+ * for an operand that does not repeat.
+ */
 #ifndef OB_ELEMENTWISE_H
 #define OB_ELEMENTWISE_H
 
-#include "ob_common.h"
+#include "ob_operands.h"
 
-void ob_add_f32(const float *a, const float *b, int32_t n, int32_t period, float low, float high, float *output);
-void ob_mul_f32(const float *a, const float *b, int32_t n, int32_t period, float low, float high, float *output);
+/* float: one rounding, then clamped to [low, high] by comparisons, which NaN and -0 pass. */
+void ob_add_f32(const ob_operands *operands, const float *a, const float *b, float low, float high, float *output);
+void ob_sub_f32(const ob_operands *operands, const float *a, const float *b, float low, float high, float *output);
+void ob_mul_f32(const ob_operands *operands, const float *a, const float *b, float low, float high, float *output);
+
+/* a if it is strictly beyond b, else b. */
+void ob_maximum_f32(const ob_operands *operands, const float *a, const float *b, float *output);
+void ob_minimum_f32(const ob_operands *operands, const float *a, const float *b, float *output);
+void ob_maximum_i8(const ob_operands *operands, const int8_t *a, const int8_t *b, int8_t *output);
+void ob_minimum_i8(const ob_operands *operands, const int8_t *a, const int8_t *b, int8_t *output);
+
+/* A real factor q * 2^(exponent - 31), see ob_requantize.h. */
+typedef struct {
+  int32_t q, exponent;
+} ob_factor;
+
+/* int8 a + sign * b as LiteRT's built-in kernels compute it: the operands less their zero points, shifted left by 20,
+ * brought to twice the larger scale by factors below 1, added, scaled to the output, every product rounded half away
+ * from zero; then zero point and clamp. In whole blocks of a run, which LiteRT's vector code takes, the operands are
+ * rounded otherwise: `block` 8: the last shift rounds down; 16: all shifts first, then one rounding; 0: no blocks. */
+typedef struct {
+  int32_t zero_a, zero_b;
+  ob_factor a, b, output;
+  int32_t sign, block;
+  int32_t zero_point, low, high;
+} ob_add_i8_params;
+
+void ob_add_i8(const ob_add_i8_params *params, const ob_operands *operands, const int8_t *a, const int8_t *b,
+               int8_t *output);
+
+/* int8 a * b: the operands less their zero points, one product rounded half away from zero, zero point and clamp. */
+typedef struct {
+  int32_t zero_a, zero_b;
+  ob_factor output;
+  int32_t zero_point, low, high;
+} ob_mul_i8_params;
+
+void ob_mul_i8(const ob_mul_i8_params *params, const ob_operands *operands, const int8_t *a, const int8_t *b,
+               int8_t *output);
+
+/* a if a >= 0, else alpha * a. */
+void ob_prelu_f32(const ob_operands *operands, const float *a, const float *alpha, float *output);
+
+/* int8: either branch with a factor of its own, rounded half away from zero. */
+typedef struct {
+  int32_t zero_a, zero_alpha;
+  ob_factor positive, negative;
+  int32_t zero_point;
+} ob_prelu_i8_params;
+
+void ob_prelu_i8(const ob_prelu_i8_params *params, const ob_operands *operands, const int8_t *a, const int8_t *alpha,
+                 int8_t *output);
 
 #endif

@@ -1,4 +1,4 @@
-/* Max pooling of [H, W, C]; the window is clipped to the image (dilation is 1). */
+/* Max and average pooling of [H, W, C]; the window is clipped to the image (dilation is 1). */
 #ifndef OB_POOL_H
 #define OB_POOL_H
 
@@ -14,5 +14,12 @@ void ob_maxpool2d_i8(const ob_window *window, const int8_t *input, int32_t chann
 /* float, then clamp to [low, high]. */
 void ob_maxpool2d_f32(const ob_window *window, const float *input, int32_t channels, float low, float high,
                       float *output);
+
+/* Mean of the pixels inside the image. int8: of the stored values, half away from zero, then clamp to [low, high];
+ * |sum| < 2^31. float: the sum in row-major order over the count, then clamp. Source: LiteRT's built-in kernels. */
+void ob_averagepool2d_i8(const ob_window *window, const int8_t *input, int32_t channels, int32_t low, int32_t high,
+                         int8_t *output);
+void ob_averagepool2d_f32(const ob_window *window, const float *input, int32_t channels, float low, float high,
+                          float *output);
 
 #endif

@@ -10,6 +10,9 @@ void ob_quantize_f32(const float *input, int32_t pixels, int32_t channels, uint3
 /* bit = (x < zero_point). */
 void ob_quantize_i8(const int8_t *input, int32_t pixels, int32_t channels, int32_t zero_point, uint32_t *output);
 
+/* bit = !x. */
+void ob_quantize_bool(const bool *input, int32_t pixels, int32_t channels, uint32_t *output);
+
 /* bit 0 to +1, bit 1 to -1. */
 void ob_dequantize_f32(const uint32_t *input, int32_t pixels, int32_t channels, float *output);
 

@@ -11,16 +11,28 @@ typedef struct {
   int32_t zero_point, low, high;
 } ob_requantize_params;
 
-/* q in [2^30, 2^31), exponent in -31..30; acc << exponent must fit int32 for a positive exponent. */
-static inline int32_t ob_requantize(int32_t acc, int32_t q, int32_t exponent, const ob_requantize_params *params) {
+/* The product alone. |q| < 2^31, exponent in -31..30; acc << exponent must fit int32 for a positive exponent. With
+ * `away` the last shift rounds half away from zero: LiteRT's scalar code does. */
+static inline int32_t ob_scale(int32_t acc, int32_t q, int32_t exponent, bool away) {
   const int32_t left = exponent > 0 ? exponent : 0;
   const int32_t right = exponent > 0 ? 0 : -exponent;
   const int64_t product = (int64_t)(acc * (int32_t)(1u << left)) * q + (INT64_C(1) << 30);
   /* |product| < 2^62, so the high part fits int32 */
-  const int32_t high = (int32_t)(product < 0 ? ~(~product >> 31) : product >> 31);
+  int32_t high = (int32_t)(product < 0 ? ~(~product >> 31) : product >> 31);
+  high -= (int32_t)((uint32_t)(away && right > 0) & ((uint32_t)high >> 31));
   /* (h + 2^(r-1)) >> r without the sum, which could overflow */
   const int32_t up = right > 0 ? ob_shift_right(high, right - 1) & 1 : 0;
-  return ob_clamp(ob_shift_right(high, right) + up + params->zero_point, params->low, params->high);
+  return ob_shift_right(high, right) + up;
+}
+
+/* The product, zero point and clamp. */
+static inline int32_t ob_requantize_rounded(int32_t acc, int32_t q, int32_t exponent, bool away,
+                                            const ob_requantize_params *params) {
+  return ob_clamp(ob_scale(acc, q, exponent, away) + params->zero_point, params->low, params->high);
+}
+
+static inline int32_t ob_requantize(int32_t acc, int32_t q, int32_t exponent, const ob_requantize_params *params) {
+  return ob_requantize_rounded(acc, q, exponent, false, params);
 }
 
 #endif

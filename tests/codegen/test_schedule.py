@@ -61,7 +61,7 @@ def test_a_reshape_of_the_input_costs_nothing_unless_it_is_the_output() -> None:
     program = program_of(Net((1, 4, 4, 3)).reshape(1, 48).dense(5))
     assert [step.inputs[0].name for step in program.steps] == ["input"]
     copy = program_of(Net((1, 4, 4, 3)).reshape(1, 48))
-    assert [step.call.function for step in copy.steps] == ["ob_copy"]
+    assert [step.kernel.function for step in copy.steps] == ["ob_copy"]
 
 
 def test_bits_are_channel_packed_and_all_else_dense() -> None:
@@ -133,7 +133,7 @@ def test_compiling_twice_gives_the_same(name: str) -> None:
 
     first, second = program_of(make()), program_of(make())
     assert first.plan == second.plan
-    assert [s.call.function for s in first.steps] == [s.call.function for s in second.steps]
+    assert [s.kernel.function for s in first.steps] == [s.kernel.function for s in second.steps]
     for a, b in zip(first.steps, second.steps, strict=True):
         for left, right in zip(a.constants, b.constants, strict=True):
             np.testing.assert_array_equal(left.data, right.data)

@@ -13,7 +13,7 @@ from flatbuffers import flexbuffers
 from onebit.core import DType, Graph, evaluate, read_model, write_model
 from onebit.core.errors import BadInputError, OnebitError, SpecError
 from onebit.core.flatbuffer.encode import Encoder
-from support.files import Record, attribute_net, edited, float_net, int8_net, operator, subgraph
+from support.files import Record, all_small_files, edited, int8_net, operator, subgraph
 from support.nets import Net
 
 
@@ -143,14 +143,14 @@ def mutated(rng: np.random.Generator, content: bytes) -> bytes:
     return bytes(data)
 
 
-FILES = {"int8": int8_net, "float": float_net, "attributes": attribute_net}
+FILES = all_small_files()
 CORRUPTIONS = 400
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_random_corruptions(name: str, rng: np.random.Generator) -> None:
     """Reading succeeds or says why not; what is accepted can be written and evaluated, all of it quickly."""
-    content = write_model(FILES[name]())
+    content = FILES[name]
     errors = []
     for i in range(CORRUPTIONS):
         damaged = mutated(rng, content)

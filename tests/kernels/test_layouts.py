@@ -184,7 +184,7 @@ def test_buffers_have_the_size_of_their_layout() -> None:
     assert [s.inputs[0].layout for s in (into, first, second, back)] == [PACKED, LANES, LANES, LANES]
     # 37 channels, 5x7 = 35 pixels and then 3x4
     assert [s.output.nbytes for s in (into, first, second, back)] == [37 * 2 * 4, 37 * 2 * 4, 37 * 4, 12 * 2 * 4]
-    assert [s.call.function for s in (into, back)] == ["ob_lanes_from_packed", "ob_packed_from_lanes"]
+    assert [s.kernel.function for s in (into, back)] == ["ob_lanes_from_packed", "ob_packed_from_lanes"]
 
 
 @pytest.mark.usefixtures("lanes_pool")

@@ -9,7 +9,10 @@ from onebit.core import DType, Graph, Quantization, spec
 from onebit.core.errors import SpecError
 from onebit.core.ops import OPS, BinaryWindow, Padding, PoolWindow
 from support.edits import with_node, with_op, with_tensor, without_input
+from support.elementwise_faults import ELEMENTWISE_FAULTS
+from support.movement_faults import FAULTS
 from support.nets import Net
+from support.window_faults import FAULTS as WINDOW_FAULTS
 
 QUANT = Quantization.per_tensor(0.05, 3)
 TWO_SCALES = Quantization((0.1, 0.2), (0, 0), 0)
@@ -26,16 +29,13 @@ def bconv(to: DType = DType.FLOAT32, channels: int = 64, out: int = 4, groups: i
 
 def pool(name: str) -> Graph:
     net = Net((1, 4, 4, 3))
-    return (net.quantize().bpool() if name == "LceBMaxPool2d" else net.pool()).graph()
+    if name == "LceBMaxPool2d":
+        return net.quantize().bpool().graph()
+    return (net.average() if name == "AVERAGE_POOL_2D" else net.pool()).graph()
 
 
 def pool_node(name: str) -> int:
     return 1 if name == "LceBMaxPool2d" else 0
-
-
-def elementwise(name: str) -> Graph:
-    net = Net((1, 4, 4, 3))
-    return (net.mul(np.ones(3)) if name == "MUL" else net.add(np.ones(3))).graph()
 
 
 def computed_bconv_filter() -> Graph:
@@ -126,7 +126,7 @@ def linear_cases(name: str) -> dict[str, list[Graph]]:
         ],
     }
     if name == "CONV_2D":
-        cases["shapes"].append(with_tensor(real, "input", shape=(1, 20, 6)))
+        cases["four_dimensions"] = [with_tensor(real, "input", shape=(1, 20, 6)), cases["shapes"].pop(0)]
         cases["positive_steps"] = [
             with_op(real, 0, stride=(0, 1)),
             with_op(real, 0, dilation=(1, 0)),
@@ -154,7 +154,8 @@ def pool_cases(name: str) -> dict[str, list[Graph]]:
         cases["input_dtype"] = [
             with_tensor(with_tensor(graph, "input", dtype=DType.INT32), graph.outputs[0], dtype=DType.INT32)
         ]
-        int8 = Net((1, 4, 4, 3), DType.INT8, QUANT).pool().graph()
+        small = Net((1, 4, 4, 3), DType.INT8, QUANT)
+        int8 = (small.average() if name == "AVERAGE_POOL_2D" else small.pool()).graph()
         cases["same_quantization"] = [
             with_tensor(int8, int8.outputs[0], quantization=Quantization.per_tensor(0.05, 4)),
             with_tensor(int8, int8.outputs[0], quantization=Quantization.per_tensor(0.06, 3)),
@@ -201,24 +202,6 @@ def softmax_cases() -> dict[str, list[Graph]]:
     }
 
 
-def elementwise_cases(name: str) -> dict[str, list[Graph]]:
-    graph = elementwise(name)
-    other = graph.nodes[0].inputs[1]
-    assert other is not None
-    swapped = with_node(graph, 0, inputs=(other, "input"))
-    return {
-        "dtypes": [
-            with_tensor(graph, other, dtype=DType.INT32, data=np.ones(3, np.int32)),
-            with_tensor(graph, "input", dtype=DType.INT8, quantization=QUANT),
-        ],
-        "broadcasting": [
-            with_tensor(graph, other, shape=(2,), data=np.ones(2, np.float32)),
-            with_tensor(graph, other, shape=(3, 1), data=np.ones((3, 1), np.float32)),
-            swapped,
-        ],
-    }
-
-
 def quantize_cases() -> dict[str, list[Graph]]:
     return {"input_dtype": [with_tensor(Net((1, 3)).quantize().graph(), "input", dtype=DType.INT32)]}
 
@@ -239,10 +222,12 @@ CASES: dict[str, dict[str, list[Graph]]] = {
     "CONV_2D": linear_cases("CONV_2D"),
     "FULLY_CONNECTED": linear_cases("FULLY_CONNECTED"),
     "MAX_POOL_2D": pool_cases("MAX_POOL_2D"),
+    "AVERAGE_POOL_2D": pool_cases("AVERAGE_POOL_2D"),
     "RESHAPE": reshape_cases(),
     "SOFTMAX": softmax_cases(),
-    "ADD": elementwise_cases("ADD"),
-    "MUL": elementwise_cases("MUL"),
+    **ELEMENTWISE_FAULTS,
+    **FAULTS,
+    **WINDOW_FAULTS,
 }
 FLAT = [(op, rule, i) for op, rules in CASES.items() for rule, graphs in rules.items() for i in range(len(graphs))]
 
@@ -268,7 +253,6 @@ def test_the_graphs_are_valid_before_they_are_broken() -> None:
         *(bconv(to) for to in (DType.FLOAT32, DType.INT8, DType.BITS)),
         *(linear(name, dtype) for name in ("CONV_2D", "FULLY_CONNECTED") for dtype in (DType.FLOAT32, DType.INT8)),
         *(pool(name) for name in ("LceBMaxPool2d", "MAX_POOL_2D")),
-        *(elementwise(name) for name in ("ADD", "MUL")),
     ):
         spec.verify(graph, "test")
 

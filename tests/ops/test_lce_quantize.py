@@ -68,3 +68,11 @@ def test_channel_counts_around_the_word(channels: int, dtype: DType, agrees: Agr
 def test_any_rank(shape: tuple[int, ...], agrees: Agrees) -> None:
     net = Net(shape).quantize()
     agrees(net.graph(), net.samples(2))
+
+
+@pytest.mark.parametrize("channels", [1, 31, 32, 33])
+def test_bool_is_negated(channels: int, agrees: Agrees) -> None:
+    graph = Net((1, 3, 5, channels), DType.BOOL).quantize().graph()
+    x = np.random.default_rng(0).integers(0, 2, (2, 3, 5, channels)).astype(np.bool_)
+    agrees(graph, x)
+    np.testing.assert_array_equal(unpack(evaluate(graph, x)[graph.outputs[0]], channels), ~x)

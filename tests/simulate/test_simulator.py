@@ -388,14 +388,14 @@ def test_sources_that_are_not_of_this_model(model: Path, tmp_path: Path) -> None
 def test_an_operator_without_support_is_refused_before_anything_runs(tmp_path: Path) -> None:
     graph = Net((1, 4, 4, 3)).conv(4).graph()
     content = write_model(graph)
-    # CONV_2D (3) becomes MEAN (40)
+    # CONV_2D (3) becomes L2_NORMALIZATION (11)
     from onebit.core.flatbuffer.decode import Decoder
     from onebit.core.flatbuffer.encode import Encoder
 
     record = Decoder(content, "model").root("Model")
     for code in record["operator_codes"]:
-        code["builtin_code"] = code["deprecated_builtin_code"] = 40
-    with pytest.raises(UnsupportedError, match="MEAN"):
+        code["builtin_code"] = code["deprecated_builtin_code"] = 11
+    with pytest.raises(UnsupportedError, match="L2_NORMALIZATION"):
         simulate(Encoder().finish("Model", record), "random:1")
 
 

@@ -12,7 +12,9 @@ from onebit.core.flatbuffer.decode import Decoder
 from onebit.core.flatbuffer.encode import Encoder
 from onebit.core.metadata import ModelMetadata
 from onebit.core.ops import Activation, Padding
+from support.movement_nets import every_movement
 from support.nets import INT8_INPUT, Net
+from support.window_nets import every_window
 
 Record = dict[str, Any]
 
@@ -40,6 +42,16 @@ def attribute_net() -> Graph:
     net.conv(3, (2, 2), stride=(2, 1), padding=Padding.VALID, activation=Activation.RELU6)
     net.pool(2, Padding.SAME, Activation.RELU).reshape(1, net.now.elements)
     return net.dense(2, Activation.RELU_N1_TO_1).softmax(0.5).graph()
+
+
+def movement_net() -> Graph:
+    """Every operator that moves elements."""
+    return every_movement(DType.INT8).graph()
+
+
+def window_net() -> Graph:
+    """Depthwise convolution, average pooling and reductions."""
+    return every_window(DType.INT8).graph()
 
 
 def decode(model: bytes) -> Record:
@@ -74,4 +86,5 @@ def operator(record: Record, output: str) -> Record:
 def all_small_files() -> dict[str, bytes]:
     """Small valid files that have every operator between them."""
     nets = {"int8": int8_net, "float": float_net, "attributes": attribute_net}
+    nets |= {"movement": movement_net, "window": window_net}
     return {name: write_model(net()) for name, net in nets.items()}

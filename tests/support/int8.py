@@ -1,4 +1,4 @@
-"""int8 CONV_2D and FULLY_CONNECTED with chosen scales, zero points and biases."""
+"""int8 CONV_2D, DEPTHWISE_CONV_2D and FULLY_CONNECTED with chosen scales, zero points and biases."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 from onebit.core import DType, Quantization
 from onebit.core.graph import Array
-from onebit.core.ops import Conv2d, FullyConnected
+from onebit.core.ops import Conv2d, DepthwiseConv2d, FullyConnected
 from support.nets import Net
 
 
 def int8_linear(
-    op: Conv2d | FullyConnected,
+    op: Conv2d | DepthwiseConv2d | FullyConnected,
     shape: Sequence[int],
     filters: Sequence[int],
     *,
@@ -27,12 +27,13 @@ def int8_linear(
     """A net of one operator; `scales` of input, filter (one or one per channel) and output, `bias` values or None."""
     net = Net(shape, DType.INT8, Quantization.per_tensor(scales[0], zero_points[0]), seed=seed)
     weight_scales = np.atleast_1d(np.asarray(scales[1], np.float32))
-    zeros = (0,) * len(weight_scales)
+    zeros, axis = (0,) * len(weight_scales), op.channel_axis
     weights = net.rng.integers(lowest_weight, 128, filters)
     weights.flat[0] = lowest_weight
-    inputs = [net.constant("filter", weights, DType.INT8, quant=Quantization(tuple(map(float, weight_scales)), zeros))]
+    quant = Quantization(tuple(map(float, weight_scales)), zeros, axis)
+    inputs = [net.constant("filter", weights, DType.INT8, quant=quant)]
     if bias is not None:
-        values = net.rng.integers(-1000, 1000, filters[0]) if isinstance(bias, str) else bias
+        values = net.rng.integers(-1000, 1000, filters[axis]) if isinstance(bias, str) else bias
         bias_scales = tuple(float(np.float32(scales[0]) * s) for s in weight_scales)
         inputs.append(net.constant("bias", values, DType.INT32, quant=Quantization(bias_scales, zeros)))
     return net.node(op, *inputs, dtype=DType.INT8, quant=Quantization.per_tensor(scales[2], zero_points[1]))

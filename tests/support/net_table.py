@@ -12,13 +12,17 @@ from onebit.core.ops import (
     Activation,
     Add,
     FullyConnected,
+    GreaterEqual,
     LceBMaxPool2d,
     LceDequantize,
     Mul,
     Padding,
     PoolWindow,
 )
+from support.elementwise_nets import CHAINS
+from support.movement_nets import every_movement
 from support.nets import INT8_INPUT, Net
+from support.window_nets import averages, depthwise, reductions
 
 F32, I8, BITS = DType.FLOAT32, DType.INT8, DType.BITS
 VALID, SAME = Padding.VALID, Padding.SAME
@@ -143,6 +147,13 @@ def reshaped_input() -> Graph:
     return net.graph()
 
 
+def comparison() -> Net:
+    """A float comparison, and the signs of its truth values."""
+    net = Net((1, 3, 5, 7))
+    limits = net.constant("limits", np.linspace(-1, 1, 7), F32)
+    return net.node(GreaterEqual(), limits, dtype=DType.BOOL).quantize()
+
+
 def without_bias(dtype: DType) -> Net:
     """FULLY_CONNECTED with two inputs (the interpreter demands a bias for CONV_2D)."""
     net = Net((1, 3, 3, 5), dtype, INT8_INPUT if dtype is I8 else None)
@@ -200,6 +211,8 @@ NETS: dict[str, Callable[[], Any]] = {
     "softmax_float_beta": lambda: _softmax_rows(F32, 2.5),
     "softmax_int8": lambda: _softmax_rows(I8, 1.0),
     "softmax_int8_beta": lambda: _softmax_rows(I8, 0.1),
+    **{f"{name}_{dtype.value}": (lambda n=net, d=dtype: n(d)) for dtype in (F32, I8)
+       for name, net in (("depthwise", depthwise), ("averages", averages), ("reductions", reductions))},
     "copy": lambda: Net((1, 3, 5, 2)).reshape(1, 30),
     "copy_int8": lambda: Net((1, 3, 5, 2), I8, INT8_INPUT).reshape(1, 5, 6).reshape(1, 30),
     "reshaped_input": reshaped_input,
@@ -210,6 +223,10 @@ NETS: dict[str, Callable[[], Any]] = {
     "without_bias_int8": lambda: without_bias(I8),
     "single_pixel": lambda: Net((1, 1, 1, 40)).quantize().bconv(64, to=BITS).bconv(33, pad_value=0).quantize()
     .bconv(3, (1, 1)),
+    "comparison": comparison,
+    **{name.replace(" ", "_"): chain for name, chain in CHAINS.items()},
+    "movement_float": lambda: every_movement(F32),
+    "movement_int8": lambda: every_movement(I8),
     "scalar_operands": lambda: Net((1, 3, 3, 4)).mul([0.5]).add([-0.25]).add(np.ones((1, 3, 3, 4)), Activation.RELU),
 }  # fmt: skip
 

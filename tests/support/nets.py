@@ -14,8 +14,10 @@ from onebit.core.metadata import ModelMetadata
 from onebit.core.ops import (
     Activation,
     Add,
+    AveragePool2d,
     BinaryWindow,
     Conv2d,
+    DepthwiseConv2d,
     FullyConnected,
     LceBconv2d,
     LceBMaxPool2d,
@@ -94,9 +96,7 @@ class Net:
         channels = self.now.shape[3]
         i = len(self.nodes)
         taps = kernel[0] * kernel[1] * channels // groups
-        filters = self.constant(
-            f"filter_{i}", self.rng.random((out, *kernel, channels // groups)) < 0.5, DType.BITS
-        )
+        filters = self.constant(f"filter_{i}", self.rng.random((out, *kernel, channels // groups)) < 0.5, DType.BITS)
         window = BinaryWindow(channels, stride, dilation, padding, pad_value if padding is Padding.SAME else 0)
         op = LceBconv2d(window, activation)
         if to is DType.BITS:
@@ -137,18 +137,46 @@ class Net:
         op = Conv2d(activation, stride=stride, dilation=dilation, padding=padding)
         return self._linear(op, (out, *kernel, self.now.shape[3]), quant, per_channel=True)
 
+    def depthwise(
+        self,
+        multiplier: int = 1,
+        kernel: tuple[int, int] = (3, 3),
+        *,
+        padding: Padding = Padding.SAME,
+        stride: tuple[int, int] = (1, 1),
+        dilation: tuple[int, int] = (1, 1),
+        activation: Activation = Activation.NONE,
+        quant: Quantization | None = None,
+    ) -> Net:
+        op = DepthwiseConv2d(activation, stride=stride, dilation=dilation, padding=padding, depth_multiplier=multiplier)
+        return self._linear(op, (1, *kernel, self.now.shape[3] * multiplier), quant, per_channel=True)
+
+    def average(
+        self,
+        size: tuple[int, int] = (2, 2),
+        stride: tuple[int, int] = (2, 2),
+        padding: Padding = Padding.VALID,
+        activation: Activation = Activation.NONE,
+    ) -> Net:
+        op = AveragePool2d(PoolWindow(size, stride, padding), activation)
+        return self.node(op, dtype=self.now.dtype, quant=self.now.quantization)
+
+    def reduce(self, op: Op, axes: Sequence[int] = (1, 2), quant: Quantization | None = None) -> Net:
+        name = self.constant(f"axes_{len(self.nodes)}", axes, DType.INT32)
+        return self.node(op, name, dtype=self.now.dtype, quant=quant or self.now.quantization)
+
     def dense(self, out: int, activation: Activation = Activation.NONE, quant: Quantization | None = None) -> Net:
         return self._linear(FullyConnected(activation), (out, self.now.elements), quant, per_channel=False)
 
     def _linear(self, op: Op, shape: tuple[int, ...], quant: Quantization | None, *, per_channel: bool) -> Net:
-        i, dtype, out = len(self.nodes), self.now.dtype, shape[0]
-        fan_in = int(np.prod(shape[1:]))
+        i, dtype, axis = len(self.nodes), self.now.dtype, 3 if isinstance(op, DepthwiseConv2d) else 0
+        out, fan_in = shape[axis], int(np.prod(shape)) // shape[axis]
         if dtype is DType.FLOAT32:
             w = self.constant(f"filter_{i}", self.rng.normal(0, fan_in**-0.5, shape), dtype)
             b = self.constant(f"bias_{i}", self.rng.normal(0, 0.1, out), dtype)
             return self.node(op, w, b, dtype=dtype)
         scales = self.rng.uniform(0.5, 1.5, out if per_channel else 1).astype(np.float32) * fan_in**-0.5 / 64
-        wq = Quantization(tuple(map(float, scales)), (0,) * len(scales), 0)
+        wq = Quantization(tuple(map(float, scales)), (0,) * len(scales), axis)
         w = self.constant(f"filter_{i}", self.rng.integers(-127, 128, shape), dtype, quant=wq)
         in_scale = self.now.quant.scale
         bias_scales = (scales * np.float32(in_scale)).astype(np.float32)

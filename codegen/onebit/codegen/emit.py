@@ -22,8 +22,10 @@ from onebit.core.graph import Array, DType, Tensor
 from onebit.core.metadata import Preprocessing
 
 #: C type of a tensor's elements, and of constant arrays by NumPy dtype
-ELEMENT_TYPES = {DType.FLOAT32: "float", DType.INT8: "int8_t", DType.BITS: "uint32_t", DType.INT32: "int32_t"}
-ARRAY_TYPES = {"float32": "float", "int8": "int8_t", "uint32": "uint32_t", "int32": "int32_t"}
+ELEMENT_TYPES = {
+    DType.FLOAT32: "float", DType.INT8: "int8_t", DType.BITS: "uint32_t", DType.INT32: "int32_t", DType.BOOL: "bool",
+}  # fmt: skip
+ARRAY_TYPES = {"float32": "float", "int8": "int8_t", "uint32": "uint32_t", "int32": "int32_t", "bool": "bool"}
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,21 @@ class ParamsText:
 
 
 @dataclass(frozen=True)
+class CallText:
+    """A kernel call."""
+
+    kernel: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class LayerText:
-    """One layer function: what it computes, its parameter structs, and the kernel call."""
+    """One layer function: what it computes, its parameter structs, and the kernel calls."""
 
     function: str
     comment: str
     params: tuple[ParamsText, ...]
-    kernel: str
-    arguments: tuple[str, ...]
+    calls: tuple[CallText, ...]
     output: str
     output_bytes: int
     index: int
@@ -171,19 +180,19 @@ def _macros(program: Program, upper: str) -> tuple[tuple[str, str], ...]:
 
 def _layer(program: Program, step: Step, name: str) -> LayerText:
     params: list[ParamsText] = []
-    arguments: list[str] = []
-    for arg in step.call.args:
-        if isinstance(arg, Struct):
-            params.append(ParamsText(arg.ctype, f"params_{len(params)}", _struct_fields(arg.fields)))
-            arguments.append(f"&{params[-1].name}")
-        else:
-            arguments.append(_argument(program, step, arg, name))
+
+    def argument(arg: Arg) -> str:
+        if not isinstance(arg, Struct):
+            return _argument(program, step, arg, name)
+        params.append(ParamsText(arg.ctype, f"params_{len(params)}", _struct_fields(arg.fields)))
+        return f"&{params[-1].name}"
+
+    calls = tuple(CallText(call.function, tuple(argument(arg) for arg in call.args)) for call in step.calls)
     return LayerText(
         function=f"{name}_layer_{step.index:02d}",
         comment=comment_text(f"{step.node.op.name}: {step.output.tensor.describe()} {step.output.layout.value}"),
         params=tuple(params),
-        kernel=step.call.function,
-        arguments=tuple(arguments),
+        calls=calls,
         output=_pointer(program, step.output, const=True),
         output_bytes=step.output.nbytes,
         index=step.index,
@@ -299,4 +308,5 @@ _ELEMENT_FORMATS: Final[dict[str, tuple[Callable[[Any], str], int]]] = {
     "int8": (str, 20),
     "uint32": ("0x{:08X}u".format, 8),
     "int32": (int_literal, 10),
+    "bool": (lambda value: str(value).lower(), 16),
 }

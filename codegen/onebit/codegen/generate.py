@@ -97,7 +97,7 @@ def generate(
     with staged_directory(Path(out)) as staging:
         for file, text in texts.items():
             (staging / file).write_text(text, "utf-8")
-    functions = [step.call.function for step in program.steps]
+    functions = [call.function for step in program.steps for call in step.calls]
     return Generated(
         out=Path(out),
         name=c_name,
@@ -152,6 +152,8 @@ def random_inputs(graph: Graph, count: int, seed: int) -> Array:
         return preprocess(graph, pixels)
     if tensor.dtype is DType.INT8:
         return rng.integers(-128, 128, shape, dtype=np.int8)
+    if tensor.dtype is DType.BOOL:
+        return rng.integers(0, 2, shape).astype(np.bool_)
     return rng.uniform(-1, 1, shape).astype(np.float32)
 
 

@@ -9,7 +9,15 @@ from onebit.codegen.ops import BinaryConvScale, BinaryConvTable
 from onebit.codegen.schedule import Program, compile_graph
 from onebit.codegen.targets import Target
 from onebit.core.graph import DType, Graph, Node
-from onebit.core.ops import LceBconv2d, LceBMaxPool2d, LceDequantize, LceQuantize, Reshape, View
+from onebit.core.ops import (
+    LceBconv2d,
+    LceBMaxPool2d,
+    LceDequantize,
+    LceQuantize,
+    Movement,
+    ResizeNearestNeighbor,
+    View,
+)
 from onebit.core.passes.enumeration import refusals
 
 
@@ -88,7 +96,7 @@ def _why(program: Program, node: Node, refused: str | None) -> str:
     if step is None:
         by = program.eliminated.get(node.output)
         return f"never stored: {by}" if by else "shares the memory of the model's input"
-    if isinstance(node.op, Reshape) and step.node.output != node.output:
+    if node.op.alias and step.node.output != node.output:
         return "shares the memory of its input"
     if refused is not None:
         return f"not folded into thresholds: {refused}"
@@ -102,6 +110,8 @@ def _why(program: Program, node: Node, refused: str | None) -> str:
         return f"bits become {dtype.value} for {readers}"
     if isinstance(node.op, LceBMaxPool2d):
         return "AND of packed words"
+    if isinstance(node.op, (Movement, ResizeNearestNeighbor)):
+        return f"moves {dtype.value} elements"
     return f"{dtype.value} arithmetic"
 
 

@@ -99,6 +99,10 @@ class Call:
     args: tuple[Arg, ...]
 
 
+#: the arguments of the one call that computes a node, or several calls
+Lowered = tuple[Arg, ...] | tuple[Call, ...]
+
+
 def _anything(_: View) -> bool:
     return True
 
@@ -107,7 +111,8 @@ def _anything(_: View) -> bool:
 class Kernel:
     """A public C function `function` in `sources`, declared in `header`, that computes nodes of operator `op`.
 
-    `cost` estimates executed instructions; `lower` builds the call; `requires` names extensions that the target must
+    `cost` estimates executed instructions; `lower` builds the call of `function`, or several calls of functions in
+    `sources`; `requires` names extensions that the target must
     have. `layouts` is (input, output), None for the
     default of the tensor.
     """
@@ -116,15 +121,17 @@ class Kernel:
     header: str
     sources: tuple[str, ...]
     op: type[Op]
-    lower: Callable[[View], tuple[Arg, ...]]
+    lower: Callable[[View], Lowered]
     cost: Callable[[View], float]
     supports: Callable[[View], bool] = _anything
     requires: frozenset[str] = frozenset()
     layouts: tuple[Layout | None, Layout | None] = (None, None)
 
-    def call(self, view: View) -> Call:
-        """The call that computes this node."""
-        return Call(self.function, self.lower(view))
+    def calls(self, view: View) -> tuple[Call, ...]:
+        """The calls that compute this node, in order."""
+        lowered = self.lower(view)
+        calls = tuple(item for item in lowered if isinstance(item, Call))
+        return calls or (Call(self.function, tuple(item for item in lowered if not isinstance(item, Call))),)
 
     def input_layout(self, tensor: Tensor) -> Layout:
         """Layout in which the kernel reads its activations."""

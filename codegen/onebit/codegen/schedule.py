@@ -23,7 +23,7 @@ from onebit.codegen.planner import Lifetime, Plan, plan_memory
 from onebit.codegen.targets import Target
 from onebit.core.errors import UnsupportedError
 from onebit.core.graph import Graph, Node, Tensor
-from onebit.core.ops import Reshape, View
+from onebit.core.ops import View
 from onebit.core.passes import run_passes
 from onebit.core.passes.naming import unique_name
 
@@ -47,12 +47,15 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Step:
-    """One kernel call. `tensors` are the graph tensors whose value the output buffer then holds (aliases included)."""
+    """One node as kernel calls. `tensors` are the graph tensors whose value the output buffer then holds.
+
+    These are the node's own output and its aliases.
+    """
 
     index: int
     node: Node
     kernel: Kernel
-    call: Call
+    calls: tuple[Call, ...]
     inputs: tuple[Buffer, ...]
     output: Buffer
     tensors: tuple[str, ...]
@@ -60,13 +63,13 @@ class Step:
 
     @property
     def scratch(self) -> Scratch | None:
-        """The scratch memory of the call, if it needs any."""
-        return next((arg for arg in self.call.args if isinstance(arg, Scratch)), None)
+        """The scratch memory of the calls, if they need any."""
+        return next((arg for call in self.calls for arg in call.args if isinstance(arg, Scratch)), None)
 
     @property
     def constants(self) -> tuple[Constant, ...]:
-        """The constant arrays of the call."""
-        return tuple(arg for arg in self.call.args if isinstance(arg, Constant))
+        """The constant arrays of the calls."""
+        return tuple(arg for call in self.calls for arg in call.args if isinstance(arg, Constant))
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class Program:
 
 
 def compile_graph(source: Graph, target: Target) -> Program:
-    """Run the passes, select kernels, insert layout conversions, alias reshapes, plan the arena."""
+    """Run the passes, select kernels, insert layout conversions, share the memory of reshapes, plan the arena."""
     _check_interface(source)
     result = run_passes(source, PIPELINE)
     graph, kernels = _insert_layout_conversions(result.graph, target)
@@ -154,14 +157,14 @@ def _conversion_kernel(have: Layout, wanted: Layout) -> Kernel:
 
 
 def _aliases(graph: Graph) -> dict[str, str]:
-    """Every tensor to the tensor whose memory it shares: a reshape shares its input's.
+    """Every tensor to the tensor whose memory it shares: that of an alias operator (RESHAPE) shares its input's.
 
-    A reshape from the model's input to its output is the exception, and copies.
+    An alias from the model's input to its output is the exception, and copies.
     """
     root = {name: name for name in graph.tensors}
     for node in graph.nodes:
         source = node.inputs[0]
-        if isinstance(node.op, Reshape) and source is not None:
+        if node.op.alias and source is not None:
             if node.output in graph.outputs and root[source] == graph.input.name:
                 continue
             root[node.output] = root[source]
@@ -187,7 +190,7 @@ def _schedule(graph: Graph, kernels: Mapping[str, Kernel]) -> tuple[Step, ...]:
                 index=len(steps),
                 node=node,
                 kernel=kernel,
-                call=kernel.call(view),
+                calls=kernel.calls(view),
                 inputs=tuple(buffers[root[n]] for n in activations),
                 output=buffers[name],
                 tensors=tuple(t for t in graph.tensors if root[t] == name),

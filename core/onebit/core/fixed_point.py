@@ -1,8 +1,8 @@
 """Integer requantization as LiteRT's built-in kernels do it on the host (and the LCE interpreter with them).
 
 A real multiplier is ``q * 2**(exponent - 31)`` with q in [2**30, 2**31). The accumulator is shifted left by a positive
-exponent, multiplied with rounding doubling high multiplication, and shifted right with round half up. TFLite Micro
-rounds the last shift half away from zero instead; `rounding` says which rule an expression follows.
+exponent, multiplied with rounding doubling high multiplication, and shifted right with round half up. Their
+scalar code, and all of TFLite Micro, rounds the last shift half away from zero instead.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
     return int(math.copysign(q, fraction)), exponent
 
 
-def requantize(acc: Array, q: Array | int, exponent: Array | int) -> Array:
-    """Scale int32 accumulators by ``q * 2**(exponent-31)``, rounding as LiteRT's built-in kernels do; int64 result."""
+def requantize(acc: Array, q: Array | int, exponent: Array | int, away: Array | bool = False) -> Array:
+    """Scale int32 accumulators by ``q * 2**(exponent-31)``, rounding as LiteRT's built-in kernels do; int64 result.
+
+    Where `away` holds, the last shift rounds half away from zero instead of up.
+    """
     exponent = np.asarray(exponent, np.int64)
     left = np.maximum(exponent, 0)
     right = np.maximum(-exponent, 0)
@@ -37,7 +40,7 @@ def requantize(acc: Array, q: Array | int, exponent: Array | int) -> Array:
     shifted = acc.astype(np.int64) << left
     high = (shifted * np.asarray(q, np.int64) + (1 << 30)) >> 31
     half = np.where(right > 0, np.int64(1) << np.maximum(right - 1, 0), 0)
-    return np.asarray((high + half) >> right)
+    return np.asarray((high + half - (away & (high < 0) & (right > 0))) >> right)
 
 
 def round_half_away(x: Array) -> Array:

@@ -34,6 +34,7 @@ class DType(Enum):
     INT8 = "int8"
     INT32 = "int32"
     BITS = "bits"
+    BOOL = "bool"
 
     @property
     def numpy(self) -> np.dtype[Any]:

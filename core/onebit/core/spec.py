@@ -63,6 +63,8 @@ def constants_match(graph: Graph) -> Iterator[Complaint]:
             yield tensor.describe(), f"its data is {tensor.data.dtype} {list(tensor.data.shape)}"
         elif tensor.dtype is DType.FLOAT32 and not np.isfinite(tensor.data).all():
             yield tensor.describe(), "its data has NaN or infinite values"
+        elif tensor.dtype is DType.BOOL and (tensor.data.view(np.uint8) > 1).any():
+            yield tensor.describe(), "its data has bytes other than 0 and 1"
         elif tensor.dtype is DType.BITS and not _pad_bits_are_zero(tensor.data, tensor.shape[-1]):
             yield tensor.describe(), f"bits beyond the last of its {tensor.shape[-1]} channels are set"
 

@@ -1,8 +1,8 @@
 """Comparing what generated code computed with what the reference computed, tensor by tensor.
 
 int8, int32 and packed bits must be identical. A float tensor must be identical too where the operator fixes the order
-of its float operations and its inputs are identical; behind a builtin float CONV_2D, FULLY_CONNECTED or SOFTMAX, whose
-summation order is nobody's promise, it may differ by 1e-5 of the reference tensor's range.
+of its float operations and its inputs are identical; behind the operators in `UNORDERED`, whose summation order is
+nobody's promise, it may differ by 1e-5 of the reference tensor's range.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from onebit.codegen.kernel import Layout
 from onebit.codegen.schedule import Buffer
 from onebit.core.bits import WORD_BITS, pack, unpack
 from onebit.core.graph import Array, DType, Graph, Tensor
-from onebit.core.ops import LceQuantize
 
 #: builtin operators whose float result depends on the order of summation
-UNORDERED = frozenset({"CONV_2D", "FULLY_CONNECTED", "SOFTMAX"})
+UNORDERED = frozenset(
+    {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "HARD_SWISH", "LOGISTIC", "MEAN", "SOFTMAX", "TANH"}
+)
 #: allowed difference of such a tensor, as a part of its range
 TOLERANCE = 1e-5
 #: and at least this many units in the last place of its largest value
 TOLERANCE_ULP = 4
+#: step functions of a float: next to a step, a difference within the tolerance becomes a whole step
+STEPS = frozenset({"LceQuantize", "GREATER", "GREATER_EQUAL", "QUANTIZE", "ROUND", "SIGN"})
 
 
 def inexact_tensors(graph: Graph) -> frozenset[str]:
@@ -39,9 +42,9 @@ def inexact_tensors(graph: Graph) -> frozenset[str]:
 
 
 def flippable_signs(graph: Graph) -> frozenset[str]:
-    """Outputs of LceQuantize that read an inexact float tensor, so that a sign next to 0 may flip."""
+    """Outputs of step functions that read an inexact float tensor: a sign next to 0, above all, may flip."""
     inexact = inexact_tensors(graph)
-    return frozenset(n.output for n in graph.nodes if isinstance(n.op, LceQuantize) and n.inputs[0] in inexact)
+    return frozenset(n.output for n in graph.nodes if n.op.name in STEPS and not inexact.isdisjoint(n.inputs))
 
 
 @dataclass(frozen=True, eq=False)

@@ -88,7 +88,7 @@ def _model_inputs(images: Array, graph: Graph, where: str) -> tuple[Array, Array
         if graph.metadata is None or graph.input.dtype is DType.BITS:
             raise BadInputError(
                 "the model does not say how pixels 0..255 become its input", where=where,
-                fix="give --input-range LO,HI or --mean and --std, or an .npz whose x has the model's dtype",
+                fix=f"give --input-range LO,HI{_span(graph)} or --mean and --std, or an .npz of the model's dtype",
             )  # fmt: skip
         return preprocess(graph, images), images
     if images.dtype != wanted:
@@ -96,3 +96,12 @@ def _model_inputs(images: Array, graph: Graph, where: str) -> tuple[Array, Array
             f"x has dtype {images.dtype}", where=where, fix=f"allowed are uint8 images or {wanted} model inputs"
         )
     return images, None
+
+
+def _span(graph: Graph) -> str:
+    """The real values at the ends of an int8 input, as advice in a message: often what training scaled pixels to."""
+    if graph.input.dtype is not DType.INT8:
+        return ""
+    quant = graph.input.quant
+    low, high = (quant.scale * (end - quant.zero_point) for end in (-128, 127))
+    return f" ({low:.6g},{high:.6g} spans the whole int8 input)"

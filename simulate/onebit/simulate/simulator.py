@@ -302,7 +302,7 @@ def _step_costs(program: Program, slots: list[int] | None) -> tuple[StepCost, ..
     return tuple(
         StepCost(
             index=step.index,
-            kernel=step.call.function,
+            kernel=step.kernel.function,
             op=step.node.op.name,
             tensors=step.tensors,
             binary_macs=step.macs[0],
@@ -326,7 +326,7 @@ def _layer_results(program: Program, run: _Run, slots: list[int] | None) -> tupl
         # tensors that share a buffer share its step; the instructions stand with the one the kernel computes
         counts = slots is not None and step.node.output == name
         instructions = slots[harness.FIRST_LAYER_SLOT + step.index] if counts and slots is not None else None
-        results.append(LayerResult(index, op, name, step.call.function, c.compared, c.equal, instructions))
+        results.append(LayerResult(index, op, name, step.kernel.function, c.compared, c.equal, instructions))
     return tuple(results)
 
 

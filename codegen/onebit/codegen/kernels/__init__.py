@@ -1,5 +1,5 @@
 """All kernels. Importing this package fills the registry of `onebit.codegen.kernel`."""
 
-from onebit.codegen.kernels import bconv2d, linear, simple
+from onebit.codegen.kernels import bconv2d, elementwise, linear, movement, reduction, simple
 
-__all__ = ["bconv2d", "linear", "simple"]
+__all__ = ["bconv2d", "elementwise", "linear", "movement", "reduction", "simple"]

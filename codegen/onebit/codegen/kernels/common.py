@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from onebit.codegen.kernel import Constant, Fields, Literal
+from onebit.codegen.kernel import Constant, Fields, Literal, Struct
 from onebit.core.graph import Array, Tensor
-from onebit.core.ops import Activation, Axis, View
+from onebit.core.ops import Activation, Axis, Requantization, View
 
 
 def window_fields(rows: Axis, cols: Axis) -> Fields:
@@ -31,8 +31,14 @@ def as_c(data: Array, tensor: Tensor) -> Array:
 def bias_of(view: View, dtype: type[np.generic]) -> Constant:
     """The bias of a linear operator; zeros where it has none."""
     bias = view.optional(2)
-    data = np.zeros(view.input(1).shape[0], dtype) if bias is None else bias.constant()
+    data = np.zeros(view.output.shape[-1], dtype) if bias is None else bias.constant()
     return Constant("bias", data)
+
+
+def stage_params(stage: Requantization) -> Struct:
+    """The `ob_requantize_params` of an int8 output stage."""
+    low, high = stage.clamp
+    return Struct("ob_requantize_params", {"zero_point": stage.zero_point, "low": low, "high": high})
 
 
 def float_bounds(activation: Activation) -> tuple[Literal, Literal]:

@@ -1,14 +1,14 @@
-"""Kernels of CONV_2D, of its sign form, and of FULLY_CONNECTED."""
+"""Kernels of CONV_2D, of its sign form, of DEPTHWISE_CONV_2D, and of FULLY_CONNECTED."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from onebit.codegen.kernel import Arg, Constant, Fields, Input, Kernel, Output, Scratch, Struct, register_kernel
-from onebit.codegen.kernels.common import bias_of, constant, float_bounds, window_fields
+from onebit.codegen.kernels.common import bias_of, constant, float_bounds, stage_params, window_fields
 from onebit.codegen.ops import ConvSign
 from onebit.core.graph import DType
-from onebit.core.ops import Conv2d, FullyConnected, View
+from onebit.core.ops import Conv2d, DepthwiseConv2d, FullyConnected, View
 
 
 def _conv(view: View) -> Conv2d:
@@ -33,13 +33,12 @@ def _taps(view: View) -> int:
 
 def _requantization(view: View) -> tuple[Arg, ...]:
     op = view.node.op
-    assert isinstance(op, (Conv2d, FullyConnected))
+    assert isinstance(op, (Conv2d, DepthwiseConv2d, FullyConnected))
     stage = op.requantization(view)
-    low, high = stage.clamp
     return (
         Constant("multiplier", stage.q.astype(np.int32)),
         Constant("exponent", stage.exponent.astype(np.int32)),
-        Struct("ob_requantize_params", {"zero_point": stage.zero_point, "low": low, "high": high}),
+        stage_params(stage),
     )
 
 
@@ -87,6 +86,37 @@ def _conv_f32(view: View) -> tuple[Arg, ...]:
     return _conv_params(view), Input(), filters, bias_of(view, np.float32), *bounds, patch, Output()
 
 
+def _depthwise_params(view: View) -> Struct:
+    op, x, filters = view.node.op, view.input(0), view.input(1)
+    assert isinstance(op, DepthwiseConv2d)
+    fields: Fields = {
+        "window": window_fields(*op.axes(x, filters)),
+        "in_channels": x.shape[3],
+        "multiplier": filters.shape[3] // x.shape[3],
+        "zero_point": x.quant.zero_point,
+        "half_up": op.half_up(filters.shape[3]),
+    }
+    return Struct("ob_depthwise_conv2d_params", fields)
+
+
+def _depthwise_taps(view: View) -> Scratch:
+    """A list of the taps inside the image: two int32 each."""
+    return Scratch("ob_depthwise_tap", 8 * view.input(1).shape[1] * view.input(1).shape[2])
+
+
+def _depthwise_i8(view: View) -> tuple[Arg, ...]:
+    filters, bias = constant("filter", view.input(1)), bias_of(view, np.int32)
+    return _depthwise_params(view), Input(), filters, bias, *_requantization(view), _depthwise_taps(view), Output()
+
+
+def _depthwise_f32(view: View) -> tuple[Arg, ...]:
+    op = view.node.op
+    assert isinstance(op, DepthwiseConv2d)
+    filters, bias = constant("filter", view.input(1)), bias_of(view, np.float32)
+    bounds = float_bounds(op.activation)
+    return _depthwise_params(view), Input(), filters, bias, *bounds, _depthwise_taps(view), Output()
+
+
 def _fc_params(view: View) -> Struct:
     outputs, inputs = view.input(1).shape
     return Struct(
@@ -119,6 +149,11 @@ def _dsp_cost(view: View) -> float:
     return 1.5 * macs + 15.0 * view.output.elements + 5.0 * macs / view.input(1).shape[0]
 
 
+def _depthwise_cost(view: View) -> float:
+    """Instructions: 5 per multiply-accumulate, 25 per output."""
+    return 5.0 * view.node.op.macs(view)[1] + 25.0 * view.output.elements
+
+
 def _is_int8(view: View) -> bool:
     return view.output.dtype is DType.INT8
 
@@ -128,7 +163,7 @@ def _is_float(view: View) -> bool:
 
 
 _GATHER = "ob_conv2d_gather.c"
-_CONV, _FC = "ob_conv2d.h", "ob_fully_connected.h"
+_CONV, _DEPTHWISE, _FC = "ob_conv2d.h", "ob_depthwise_conv2d.h", "ob_fully_connected.h"
 _DSP = frozenset({"dsp"})
 
 for _kernel in (
@@ -145,6 +180,24 @@ for _kernel in (
         requires=_DSP,
     ),
     Kernel("ob_conv2d_f32", _CONV, ("ob_conv2d_f32.c",), Conv2d, _conv_f32, _cost, _is_float),
+    Kernel(
+        "ob_depthwise_conv2d_i8",
+        _DEPTHWISE,
+        ("ob_depthwise_conv2d_i8.c",),
+        DepthwiseConv2d,
+        _depthwise_i8,
+        _depthwise_cost,
+        _is_int8,
+    ),
+    Kernel(
+        "ob_depthwise_conv2d_f32",
+        _DEPTHWISE,
+        ("ob_depthwise_conv2d_f32.c",),
+        DepthwiseConv2d,
+        _depthwise_f32,
+        _depthwise_cost,
+        _is_float,
+    ),
     Kernel("ob_fully_connected_i8", _FC, ("ob_fully_connected_i8.c",), FullyConnected, _fc_i8, _cost, _is_int8),
     Kernel("ob_fully_connected_f32", _FC, ("ob_fully_connected_f32.c",), FullyConnected, _fc_f32, _cost, _is_float),
 ):

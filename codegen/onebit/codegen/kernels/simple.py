@@ -1,14 +1,26 @@
-"""Kernels of one loop: signs in and out of bits, pooling, elementwise, softmax, copies, layout conversion."""
+"""Kernels of one loop: signs in and out of bits, pooling, softmax, copies, layout conversion."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from onebit.codegen.kernel import Arg, Constant, Input, Kernel, Layout, Literal, Output, Struct, register_kernel
-from onebit.codegen.kernels.common import constant, float_bounds, pixels, window_fields
+from onebit.codegen.kernels.common import float_bounds, pixels, window_fields
 from onebit.codegen.ops import ConvertLayout
 from onebit.core.graph import DType
-from onebit.core.ops import Add, LceBMaxPool2d, LceDequantize, LceQuantize, MaxPool2d, Mul, Op, Reshape, Softmax, View
+from onebit.core.ops import (
+    AveragePool2d,
+    ExpandDims,
+    LceBMaxPool2d,
+    LceDequantize,
+    LceQuantize,
+    MaxPool2d,
+    Op,
+    Reshape,
+    Softmax,
+    Squeeze,
+    View,
+)
 from onebit.core.ops.lce_quantize import dequantized_levels
 
 
@@ -52,7 +64,7 @@ def _dequantize_i8(view: View) -> tuple[Arg, ...]:
 
 def _pool_window(view: View) -> Struct:
     op = view.node.op
-    assert isinstance(op, (LceBMaxPool2d, MaxPool2d))
+    assert isinstance(op, (AveragePool2d, LceBMaxPool2d, MaxPool2d))
     return Struct("ob_window", window_fields(*op.window.axes(view.input(0))))
 
 
@@ -60,25 +72,17 @@ def _bmaxpool(view: View) -> tuple[Arg, ...]:
     return _pool_window(view), Input(), Literal(view.input(0).stored_shape[-1]), Output()
 
 
-def _maxpool_i8(view: View) -> tuple[Arg, ...]:
+def _pool_i8(view: View) -> tuple[Arg, ...]:
     op = view.node.op
-    assert isinstance(op, MaxPool2d)
+    assert isinstance(op, (AveragePool2d, MaxPool2d))
     bounds = (Literal(v) for v in op.activation.quantized_bounds(view.output.quant))
     return _pool_window(view), Input(), Literal(view.input(0).shape[3]), *bounds, Output()
 
 
-def _maxpool_f32(view: View) -> tuple[Arg, ...]:
+def _pool_f32(view: View) -> tuple[Arg, ...]:
     op = view.node.op
-    assert isinstance(op, MaxPool2d)
+    assert isinstance(op, (AveragePool2d, MaxPool2d))
     return _pool_window(view), Input(), Literal(view.input(0).shape[3]), *float_bounds(op.activation), Output()
-
-
-def _elementwise(view: View) -> tuple[Arg, ...]:
-    op, other = view.node.op, view.input(1)
-    assert isinstance(op, (Add, Mul))
-    operand: Arg = constant("operand", other) if other.is_constant else Input(1)
-    size, period = Literal(view.output.elements), Literal(other.elements)
-    return Input(), operand, size, period, *float_bounds(op.activation), Output()
 
 
 def _softmax_i8(view: View) -> tuple[Arg, ...]:
@@ -99,17 +103,19 @@ def _copy(view: View) -> tuple[Arg, ...]:
 
 _register("ob_quantize_f32", "ob_quantize.h", LceQuantize, _quantize_f32, 5.0, (DType.FLOAT32, None))
 _register("ob_quantize_i8", "ob_quantize.h", LceQuantize, _quantize_i8, 5.0, (DType.INT8, None))
+_register("ob_quantize_bool", "ob_quantize.h", LceQuantize, _quantize_f32, 5.0, (DType.BOOL, None))
 _register("ob_dequantize_f32", "ob_quantize.h", LceDequantize, _quantize_f32, 6.0, (None, DType.FLOAT32))
 _register("ob_dequantize_i8", "ob_quantize.h", LceDequantize, _dequantize_i8, 6.0, (None, DType.INT8))
 _register("ob_bmaxpool2d", "ob_pool.h", LceBMaxPool2d, _bmaxpool, 0.2)
-_register("ob_maxpool2d_i8", "ob_pool.h", MaxPool2d, _maxpool_i8, 8.0, (DType.INT8, None))
-_register("ob_maxpool2d_f32", "ob_pool.h", MaxPool2d, _maxpool_f32, 8.0, (DType.FLOAT32, None))
-_register("ob_add_f32", "ob_elementwise.h", Add, _elementwise, 8.0)
-_register("ob_mul_f32", "ob_elementwise.h", Mul, _elementwise, 8.0)
+_register("ob_maxpool2d_i8", "ob_pool.h", MaxPool2d, _pool_i8, 8.0, (DType.INT8, None))
+_register("ob_maxpool2d_f32", "ob_pool.h", MaxPool2d, _pool_f32, 8.0, (DType.FLOAT32, None))
+_register("ob_averagepool2d_i8", "ob_pool.h", AveragePool2d, _pool_i8, 8.0, (DType.INT8, None))
+_register("ob_averagepool2d_f32", "ob_pool.h", AveragePool2d, _pool_f32, 8.0, (DType.FLOAT32, None))
 _register("ob_softmax_i8", "ob_softmax.h", Softmax, _softmax_i8, 60.0, (DType.INT8, None))
 _register("ob_softmax_f32", "ob_softmax.h", Softmax, _softmax_f32, 40.0, (DType.FLOAT32, None))
 # a reshape is no step of its own, unless it connects the model's input with its output
-_register("ob_copy", "ob_layout.h", Reshape, _copy, 1.0)
+for _alias in (ExpandDims, Reshape, Squeeze):
+    _register("ob_copy", "ob_layout.h", _alias, _copy, 1.0)
 _register(
     "ob_lanes_from_packed", "ob_layout.h", ConvertLayout, _quantize_f32, 1.5,
     layouts=(Layout.CHANNEL_PACKED, Layout.PIXEL_LANES),

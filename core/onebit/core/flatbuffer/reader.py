@@ -12,6 +12,7 @@ from onebit.core import spec
 from onebit.core.errors import BadInputError, UnsupportedError
 from onebit.core.flatbuffer.builtin_names import builtin_name
 from onebit.core.flatbuffer.decode import Decoder, Record
+from onebit.core.flatbuffer.results import nodes_of
 from onebit.core.flatbuffer.schema import CUSTOM, SCHEMA_VERSION, TENSOR_TYPE_NAMES, TENSOR_TYPES
 from onebit.core.graph import Array, DType, Graph, Node, Quantization, Tensor
 from onebit.core.metadata import METADATA_NAME, ModelMetadata
@@ -81,7 +82,7 @@ class _Reader:
                     f"{count} model {end}, supported is 1", where=self._source, fix="split the model"
                 )
         tensors: dict[str, Tensor] = {}
-        nodes = []
+        nodes: list[Node] = []
         for i in [*_ints(subgraph["inputs"]), *(i for record, _ in operators for i in _ints(record["inputs"]))]:
             if i != -1 and self._name(i) not in tensors:
                 tensors[self._name(i)] = self._tensor(i)
@@ -89,17 +90,21 @@ class _Reader:
             assert isinstance(op, Op)
             inputs = tuple(None if i == -1 else self._name(i) for i in _ints(record["inputs"]))
             outputs = tuple(self._name(i) for i in _ints(record["outputs"]))
-            if len(outputs) != 1:
-                raise self._bad(f"{op.name} has {len(outputs)} outputs, allowed is 1")
-            node = Node(op, inputs, outputs)
-            tensors[outputs[0]] = self._tensor(_ints(record["outputs"])[0])
-            self._restore_bits(node, tensors)
-            nodes.append(node)
+            try:
+                made = nodes_of(op, inputs, outputs, tensors)
+            except ValueError as e:
+                raise self._bad(str(e)) from e
+            tensors.update((self._name(i), self._tensor(i)) for i in _ints(record["outputs"]))
+            for node in made:
+                self._restore_bits(node, tensors)
+            nodes += made
         for i in _ints(subgraph["outputs"]):
             if self._name(i) not in tensors:
                 tensors[self._name(i)] = self._tensor(i)
+        used = {name for node in nodes for name in (*node.inputs, *node.outputs)}
+        used |= {self._name(i) for end in ("inputs", "outputs") for i in _ints(subgraph[end])}
         graph = Graph(
-            tensors,
+            {name: tensor for name, tensor in tensors.items() if name in used},
             tuple(nodes),
             tuple(self._name(i) for i in _ints(subgraph["inputs"])),
             tuple(self._name(i) for i in _ints(subgraph["outputs"])),
@@ -292,7 +297,7 @@ class _Defaults(dict[str, Any]):
     def __missing__(self, key: str) -> Any:
         if key.startswith("dilation"):
             return 1
-        if key == "fused_activation_function":
+        if key in ("fused_activation_function", "keep_dims"):
             return 0
         if key == "new_shape":
             return None

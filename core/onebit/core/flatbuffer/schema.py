@@ -27,7 +27,7 @@ CUSTOM: Final = 32
 #: builtin codes above this one do not fit the deprecated one-byte field
 PLACEHOLDER_FOR_GREATER_OP_CODES: Final = 127
 
-TENSOR_TYPES: Final = {0: "float32", 2: "int32", 9: "int8"}
+TENSOR_TYPES: Final = {0: "float32", 2: "int32", 6: "bool", 9: "int8"}
 TENSOR_TYPE_NAMES: Final = {
     0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 5: "string", 6: "bool", 7: "int16", 8: "complex64",
     9: "int8", 10: "float64", 12: "uint64", 13: "resource", 14: "variant", 15: "uint32", 16: "uint16", 17: "int4",
@@ -36,12 +36,22 @@ TENSOR_TYPE_NAMES: Final = {
 #: BuiltinOptions union: type code -> table
 OPTION_TABLES: Final = {
     1: "Conv2DOptions",
+    2: "DepthwiseConv2DOptions",
     5: "Pool2DOptions",
     8: "FullyConnectedOptions",
     9: "SoftmaxOptions",
+    10: "ConcatenationOptions",
     11: "AddOptions",
     17: "ReshapeOptions",
     21: "MulOptions",
+    27: "ReducerOptions",
+    28: "SubOptions",
+    30: "SqueezeOptions",
+    32: "StridedSliceOptions",
+    35: "SplitOptions",
+    59: "PackOptions",
+    74: "ResizeNearestNeighborOptions",
+    75: "LeakyReluOptions",
 }
 
 TABLES: Final[dict[str, dict[str, Field]]] = {
@@ -98,6 +108,15 @@ TABLES: Final[dict[str, dict[str, Field]]] = {
         "dilation_w_factor": Field(4, "i32", 1),
         "dilation_h_factor": Field(5, "i32", 1),
     },
+    "DepthwiseConv2DOptions": {
+        "padding": Field(0, "i8"),
+        "stride_w": Field(1, "i32"),
+        "stride_h": Field(2, "i32"),
+        "depth_multiplier": Field(3, "i32"),
+        "fused_activation_function": Field(4, "i8"),
+        "dilation_w_factor": Field(5, "i32", 1),
+        "dilation_h_factor": Field(6, "i32", 1),
+    },
     "Pool2DOptions": {
         "padding": Field(0, "i8"),
         "stride_w": Field(1, "i32"),
@@ -114,5 +133,21 @@ TABLES: Final[dict[str, dict[str, Field]]] = {
     "SoftmaxOptions": {"beta": Field(0, "f32")},
     "AddOptions": {"fused_activation_function": Field(0, "i8")},
     "MulOptions": {"fused_activation_function": Field(0, "i8")},
+    "SubOptions": {"fused_activation_function": Field(0, "i8")},
+    "LeakyReluOptions": {"alpha": Field(0, "f32")},
+    "ReducerOptions": {"keep_dims": Field(0, "bool")},
     "ReshapeOptions": {"new_shape": Field(0, "[i32]")},
+    "ConcatenationOptions": {"axis": Field(0, "i32"), "fused_activation_function": Field(1, "i8")},
+    "PackOptions": {"values_count": Field(0, "i32"), "axis": Field(1, "i32")},
+    "ResizeNearestNeighborOptions": {"align_corners": Field(0, "bool"), "half_pixel_centers": Field(1, "bool")},
+    "SplitOptions": {"num_splits": Field(0, "i32")},
+    "SqueezeOptions": {"squeeze_dims": Field(0, "[i32]")},
+    "StridedSliceOptions": {
+        "begin_mask": Field(0, "i32"),
+        "end_mask": Field(1, "i32"),
+        "ellipsis_mask": Field(2, "i32"),
+        "new_axis_mask": Field(3, "i32"),
+        "shrink_axis_mask": Field(4, "i32"),
+        "offset": Field(5, "bool"),
+    },
 }

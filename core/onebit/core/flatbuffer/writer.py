@@ -9,8 +9,15 @@ from flatbuffers import flexbuffers
 
 from onebit.core import spec
 from onebit.core.flatbuffer.encode import Encoder
-from onebit.core.flatbuffer.schema import CUSTOM, OPTION_TABLES, SCHEMA_VERSION, TENSOR_TYPES
-from onebit.core.graph import DType, Graph, Node, Tensor
+from onebit.core.flatbuffer.results import FileOperator, operators_of
+from onebit.core.flatbuffer.schema import (
+    CUSTOM,
+    OPTION_TABLES,
+    PLACEHOLDER_FOR_GREATER_OP_CODES,
+    SCHEMA_VERSION,
+    TENSOR_TYPES,
+)
+from onebit.core.graph import DType, Graph, Tensor
 from onebit.core.metadata import METADATA_NAME
 from onebit.core.ops import BuiltinOp, CustomOp
 
@@ -30,13 +37,15 @@ class _Writer:
         self._graph = graph
         # buffer 0 is the empty buffer of all activations
         self._buffers: list[dict[str, Any]] = [{}]
-        self._index = {name: i for i, name in enumerate(graph.tensors)}
+        self._operators, added = operators_of(graph)
+        self._tensors = (*graph.tensors.values(), *added)
+        self._index = {tensor.name: i for i, tensor in enumerate(self._tensors)}
         self._codes: list[tuple[int, str | None]] = []
 
     def file(self) -> bytes:
         graph = self._graph
-        operators = [self._operator(node) for node in graph.nodes]
-        tensors = [self._tensor(tensor) for tensor in graph.tensors.values()]
+        operators = [self._operator(operator) for operator in self._operators]
+        tensors = [self._tensor(tensor) for tensor in self._tensors]
         metadata = []
         if graph.metadata is not None:
             metadata.append({"name": METADATA_NAME, "buffer": self._buffer(graph.metadata.to_json_bytes())})
@@ -78,11 +87,11 @@ class _Writer:
             }
         return record
 
-    def _operator(self, node: Node) -> dict[str, Any]:
-        op = node.op
+    def _operator(self, operator: FileOperator) -> dict[str, Any]:
+        op = operator.op
         record: dict[str, Any] = {
-            "inputs": [-1 if name is None else self._index[name] for name in node.inputs],
-            "outputs": [self._index[name] for name in node.outputs],
+            "inputs": [-1 if name is None else self._index[name] for name in operator.inputs],
+            "outputs": [self._index[name] for name in operator.outputs],
         }
         if isinstance(op, CustomOp):
             record["opcode_index"] = self._code(CUSTOM, op.name)
@@ -104,8 +113,9 @@ class _Writer:
 
 
 def _operator_code(code: int, custom: str | None) -> dict[str, Any]:
-    # every builtin that onebit writes fits the deprecated one-byte field
-    return {"deprecated_builtin_code": code, "custom_code": custom, "version": 1, "builtin_code": code}
+    # version 1: LiteRT asks no more of a kernel than that it knows the version
+    old = min(code, PLACEHOLDER_FOR_GREATER_OP_CODES)
+    return {"deprecated_builtin_code": old, "custom_code": custom, "version": 1, "builtin_code": code}
 
 
 def _little_endian(tensor: Tensor) -> bytes:

@@ -65,6 +65,8 @@ class Op(ABC):
     arity: ClassVar[tuple[int, int]]
     #: operators that exist only inside onebit have no flatbuffer form
     internal: ClassVar[bool] = False
+    #: the output is the first input under another shape, and shares its memory
+    alias: ClassVar[bool] = False
 
     @abstractmethod
     def infer(self, view: View) -> tuple[Shape, DType]:

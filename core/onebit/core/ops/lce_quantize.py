@@ -18,7 +18,7 @@ SMALLEST_NORMAL = np.finfo(np.float32).tiny
 @register
 @dataclass(frozen=True)
 class LceQuantize(CustomOp):
-    """bit = (x < zero point): +0, -0 and NaN become +1 (bit 0). For int8 the comparison is on the integers.
+    """bit = (x < zero point): +0, -0 and NaN become +1 (bit 0). int8 is compared as integers; bool: bit = not x.
 
     float32: TFLite flushes denormals to zero while it runs, so that they are +1 too: bit = (x <= -2**-126).
     """
@@ -28,8 +28,8 @@ class LceQuantize(CustomOp):
 
     @constraint
     def input_dtype(self, view: View) -> bool:
-        """the input is float32 or int8"""
-        return view.input(0).dtype in (DType.FLOAT32, DType.INT8)
+        """the input is float32, int8 or bool"""
+        return view.input(0).dtype in (DType.FLOAT32, DType.INT8, DType.BOOL)
 
     def infer(self, view: View) -> tuple[Shape, DType]:
         return view.input(0).shape, DType.BITS
@@ -39,6 +39,8 @@ class LceQuantize(CustomOp):
         assert x is not None
         if view.input(0).dtype is DType.FLOAT32:
             return bits.pack(x <= -SMALLEST_NORMAL)
+        if view.input(0).dtype is DType.BOOL:
+            return bits.pack(~x)
         return bits.pack(x < view.input(0).quant.zero_point)
 
     @classmethod

@@ -1,10 +1,12 @@
-"""CONV_2D and FULLY_CONNECTED, float32 and int8: one accumulator, one requantization."""
+"""CONV_2D, DEPTHWISE_CONV_2D and FULLY_CONNECTED, float32 and int8: one accumulator, one requantization."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,23 +21,32 @@ class Requantization:
     """int32 accumulator to int8: scale per output channel, add the zero point, clamp to the fused activation.
 
     The real multiplier input scale * filter scale / output scale is taken in double, and becomes a 31-bit fixed-point
-    number with exponent (`onebit.core.fixed_point`).
+    number with exponent (`onebit.core.fixed_point`). Channels from `half_up` on round half away from zero.
     """
 
     q: Array
     exponent: Array
     zero_point: int
     clamp: tuple[int, int]
+    half_up: int
 
     def __call__(self, acc: Array) -> Array:
         """int8 outputs of int32 accumulators ``[..., O]``, the input zero point and bias already included."""
-        scaled = requantize(acc, self.q, self.exponent) + self.zero_point
+        scaled = requantize(acc, self.q, self.exponent, np.arange(len(self.q)) >= self.half_up) + self.zero_point
         return np.clip(scaled, *self.clamp).astype(np.int8)
 
 
 @dataclass(frozen=True)
 class _Linear(Op):
+    #: the axis of the filter that counts output channels
+    channel_axis: ClassVar[int] = 0
+
     activation: Activation = Activation.NONE
+
+    def outputs(self, filters: Tensor) -> int:
+        """Number of output channels."""
+        # a filter without that axis has none, and is refused
+        return prod(filters.shape[self.channel_axis : self.channel_axis + 1] or (0,))
 
     @constraint
     def dtypes(self, view: View) -> bool:
@@ -47,19 +58,20 @@ class _Linear(Op):
     def constant_parameters(self, view: View) -> bool:
         """filter and bias are constants; the bias has one float32 (int8 operators: int32) value per output channel"""
         filters, bias = view.input(1), view.optional(2)
-        if not filters.is_constant:
+        if not filters.is_constant or not self.outputs(filters):
             return False
         wanted = DType.FLOAT32 if filters.dtype is DType.FLOAT32 else DType.INT32
-        return bias is None or (bias.is_constant and bias.shape == (filters.shape[0],) and bias.dtype is wanted)
+        return bias is None or (bias.is_constant and bias.shape == (self.outputs(filters),) and bias.dtype is wanted)
 
     @constraint
     def symmetric_filter(self, view: View) -> bool:
-        """an int8 filter has zero point 0, with one scale or one per output channel (axis 0)"""
+        """an int8 filter has zero point 0, with one scale or one per output channel (the filter's axis of O)"""
         filters = view.input(1)
         if filters.dtype is not DType.INT8:
             return True
         quant = filters.quant
-        return set(quant.zero_points) == {0} and len(quant.scales) in (1, filters.shape[0]) and quant.axis == 0
+        per_channel = len(quant.scales) == self.outputs(filters) and quant.axis == self.channel_axis
+        return set(quant.zero_points) == {0} and (len(quant.scales) == 1 or per_channel)
 
     @constraint
     def accumulator_fits(self, view: View) -> bool:
@@ -68,12 +80,16 @@ class _Linear(Op):
             return True
         filters, bias = view.input(1), view.optional(2)
         zero_point = view.input(0).quant.zero_point
-        weights = np.abs(filters.constant().astype(np.int64)).reshape(filters.shape[0], -1).sum(axis=1)
-        largest = weights * max(127 - zero_point, zero_point + 128)
+        rows = np.moveaxis(filters.constant(), self.channel_axis, 0).reshape(self.outputs(filters), -1)
+        largest = np.abs(rows.astype(np.int64)).sum(axis=1) * max(127 - zero_point, zero_point + 128)
         if bias is not None:
             largest = largest + np.abs(bias.constant().astype(np.int64))
         left = np.maximum(self.requantization(view).exponent, 0)
         return bool((largest.astype(np.float64) * 2.0**left < 2.0**31).all())
+
+    def half_up(self, outputs: int) -> int:
+        """Number of output channels, from the first on, whose requantization rounds half up."""
+        return outputs
 
     def requantization(self, view: View) -> Requantization:
         """The int8 output stage.
@@ -87,13 +103,13 @@ class _Linear(Op):
         else:
             products = [x.quant.scale * s for s in filters.quant.scales]
         pairs = [quantize_multiplier(p / y.quant.scale) for p in products]
-        q, exponent = (np.broadcast_to(np.array(v, np.int64), (filters.shape[0],)) for v in zip(*pairs, strict=True))
-        return Requantization(q, exponent, y.quant.zero_point, self.activation.quantized_bounds(y.quant))
+        outputs = self.outputs(filters)
+        q, exponent = (np.broadcast_to(np.array(v, np.int64), (outputs,)) for v in zip(*pairs, strict=True))
+        clamp = self.activation.quantized_bounds(y.quant)
+        return Requantization(q, exponent, y.quant.zero_point, clamp, self.half_up(outputs))
 
-    def _finish(self, view: View, flat: Array, filters: Array, bias: Array | None) -> Array:
-        """``[M, K] x [O, K]`` to ``[M, O]``: int8 exactly, float32 with accumulation in double and one rounding."""
-        weights = filters.reshape(filters.shape[0], -1).astype(np.float64)
-        acc = flat.astype(np.float64) @ weights.T
+    def finish(self, view: View, acc: Array, bias: Array | None) -> Array:
+        """Outputs of float64 accumulators ``[..., O]``: int8 exactly, float32 with one rounding of the sum."""
         if bias is not None:
             acc = acc + bias
         if view.output.dtype is DType.INT8:
@@ -101,25 +117,18 @@ class _Linear(Op):
         return self.activation.apply(acc.astype(np.float32))
 
 
-@register
 @dataclass(frozen=True)
-class Conv2d(_Linear, BuiltinOp):
-    """Convolution of ``[1, H, W, I]`` with a filter OHWI; padding pixels are real 0."""
-
-    name = "CONV_2D"
-    arity = (2, 3)
-    code = 3
-    options_table = "Conv2DOptions"
+class _Convolution(_Linear, BuiltinOp):
+    """A filter with height and width in axes 1 and 2 over an input ``[1, H, W, I]``; padding pixels are real 0."""
 
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
     padding: Padding = Padding.SAME
 
     @constraint
-    def shapes(self, view: View) -> bool:
-        """the input is [1, H, W, I] and the filter [O, KH, KW, I]"""
-        x, filters = view.input(0), view.input(1)
-        return len(x.shape) == 4 and len(filters.shape) == 4 and x.shape[3] == filters.shape[3]
+    def four_dimensions(self, view: View) -> bool:
+        """the input is [1, H, W, I] and the filter has four dimensions"""
+        return len(view.input(0).shape) == len(view.input(1).shape) == 4
 
     @constraint
     def positive_steps(self, view: View) -> bool:
@@ -135,32 +144,27 @@ class Conv2d(_Linear, BuiltinOp):
 
     def infer(self, view: View) -> tuple[Shape, DType]:
         rows, cols = self.axes(view.input(0), view.input(1))
-        return (1, rows.out, cols.out, view.input(1).shape[0]), view.input(0).dtype
+        return (1, rows.out, cols.out, self.outputs(view.input(1))), view.input(0).dtype
 
+    def windows(self, view: View, x: Array) -> Array:
+        """Windows ``[N, OH, OW, KH, KW, I]`` in float32, the zero point of an int8 input subtracted."""
+        centered = x.astype(np.float32) - np.float32(view.input(0).quant.zero_point)
+        return patches(centered, *self.axes(view.input(0), view.input(1)), 0.0)
+
+    @abstractmethod
     def accumulate(self, view: View, x: Array, filters: Array) -> Array:
-        """int8 accumulators without bias as int64 ``[N, OH, OW, O]``, the input zero point subtracted."""
-        centered = x.astype(np.float32) - view.input(0).quant.zero_point
-        windows = patches(centered, *self.axes(view.input(0), view.input(1)), 0.0)
-        flat = windows.reshape(-1, filters[0].size).astype(np.float64)
-        acc = flat @ filters.reshape(filters.shape[0], -1).T.astype(np.float64)
-        return acc.reshape(*windows.shape[:3], -1).astype(np.int64)
+        """Accumulators without bias in float64 ``[N, OH, OW, O]``, whole numbers where the input is int8."""
 
     def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
         x, filters, *rest = args
         assert x is not None and filters is not None
-        bias = rest[0] if rest else None
-        if view.output.dtype is DType.INT8:
-            acc = self.accumulate(view, x, filters)
-            return self.requantization(view)(acc if bias is None else acc + bias)
-        windows = patches(x, *self.axes(view.input(0), view.input(1)), 0.0)
-        flat = windows.reshape(-1, filters[0].size)
-        return self._finish(view, flat, filters, bias).reshape(*windows.shape[:3], -1)
+        return self.finish(view, self.accumulate(view, x, filters), rest[0] if rest else None)
 
     def macs(self, view: View) -> tuple[int, int]:
-        return 0, view.output.elements * (view.input(1).elements // view.input(1).shape[0])
+        return 0, view.output.elements * (view.input(1).elements // self.outputs(view.input(1)))
 
     @classmethod
-    def from_options(cls, options: Options) -> Conv2d:
+    def from_options(cls, options: Options) -> _Convolution:
         return cls(
             Activation(options["fused_activation_function"]),
             stride=(options["stride_h"], options["stride_w"]),
@@ -177,6 +181,73 @@ class Conv2d(_Linear, BuiltinOp):
             "dilation_w_factor": self.dilation[1],
             "dilation_h_factor": self.dilation[0],
         }
+
+
+@register
+@dataclass(frozen=True)
+class Conv2d(_Convolution):
+    """Convolution of ``[1, H, W, I]`` with a filter OHWI; padding pixels are real 0."""
+
+    name = "CONV_2D"
+    arity = (2, 3)
+    code = 3
+    options_table = "Conv2DOptions"
+
+    @constraint
+    def shapes(self, view: View) -> bool:
+        """the filter is [O, KH, KW, I]"""
+        return view.input(0).shape[3] == view.input(1).shape[3]
+
+    def accumulate(self, view: View, x: Array, filters: Array) -> Array:
+        windows = self.windows(view, x)
+        flat = windows.reshape(-1, filters[0].size).astype(np.float64)
+        acc = flat @ filters.reshape(filters.shape[0], -1).T.astype(np.float64)
+        return acc.reshape(*windows.shape[:3], -1)
+
+
+@register
+@dataclass(frozen=True)
+class DepthwiseConv2d(_Convolution):
+    """Convolution of every channel with M = O / I filters of its own: output channel o reads input channel o // M.
+
+    The filter is ``[1, KH, KW, O]``, with per-channel scales along axis 3.
+    """
+
+    name = "DEPTHWISE_CONV_2D"
+    arity = (2, 3)
+    code = 4
+    options_table = "DepthwiseConv2DOptions"
+    channel_axis = 3
+
+    #: as the file states it; like LiteRT, onebit takes M from the shapes
+    depth_multiplier: int = 1
+
+    def half_up(self, outputs: int) -> int:
+        """LiteRT's vector code takes eight channels at a time and rounds half up; the scalar rest rounds half away."""
+        return outputs - outputs % 8
+
+    @constraint
+    def shapes(self, view: View) -> bool:
+        """the filter is [1, KH, KW, O] with O a multiple of I"""
+        x, filters = view.input(0), view.input(1)
+        return filters.shape[0] == 1 and filters.shape[3] % x.shape[3] == 0
+
+    def accumulate(self, view: View, x: Array, filters: Array) -> Array:
+        windows = self.windows(view, x)
+        kernel = filters.reshape(*filters.shape[1:3], x.shape[3], -1).astype(np.float64)
+        acc = np.zeros((*windows.shape[:3], *kernel.shape[2:]))
+        for ky, kx in np.ndindex(kernel.shape[:2]):
+            acc += windows[:, :, :, ky, kx, :, np.newaxis] * kernel[ky, kx]
+        return acc.reshape(*windows.shape[:3], -1)
+
+    @classmethod
+    def from_options(cls, options: Options) -> DepthwiseConv2d:
+        plain = super().from_options(options)
+        assert isinstance(plain, DepthwiseConv2d)
+        return replace(plain, depth_multiplier=options["depth_multiplier"])
+
+    def to_options(self) -> dict[str, Any]:
+        return {**super().to_options(), "depth_multiplier": self.depth_multiplier}
 
 
 @register
@@ -203,7 +274,8 @@ class FullyConnected(_Linear, BuiltinOp):
         assert x is not None and filters is not None
         if view.output.dtype is DType.INT8:
             x = x.astype(np.int32) - view.input(0).quant.zero_point
-        return self._finish(view, x.reshape(-1, filters.shape[1]), filters, rest[0] if rest else None)
+        acc = x.reshape(-1, filters.shape[1]).astype(np.float64) @ filters.T.astype(np.float64)
+        return self.finish(view, acc, rest[0] if rest else None)
 
     def macs(self, view: View) -> tuple[int, int]:
         return 0, view.input(1).elements

@@ -1,4 +1,4 @@
-"""LceBMaxPool2d on packed bits and MAX_POOL_2D on float32 and int8."""
+"""LceBMaxPool2d on packed bits, MAX_POOL_2D and AVERAGE_POOL_2D on float32 and int8."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onebit.core.graph import Array, DType, Tensor
 from onebit.core.ops.base import BuiltinOp, CustomOp, Op, Options, Shape, View, constraint, register
@@ -89,14 +90,11 @@ class LceBMaxPool2d(_Pool, CustomOp):
         }
 
 
-@register
 @dataclass(frozen=True)
-class MaxPool2d(_Pool, BuiltinOp):
-    """Maximum over the window, then the fused activation; int8 input and output share their quantization."""
+class _Pool2d(_Pool, BuiltinOp):
+    """float32 or int8; the fused activation clamps the result."""
 
-    name = "MAX_POOL_2D"
     arity = (1, 1)
-    code = 17
     options_table = "Pool2DOptions"
 
     activation: Activation = Activation.NONE
@@ -111,17 +109,14 @@ class MaxPool2d(_Pool, BuiltinOp):
         """int8 input and output have the same scale and zero point"""
         return view.input(0).dtype is not DType.INT8 or view.input(0).quant == view.output.quant
 
-    def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
-        (x,) = args
-        assert x is not None
-        lowest = -128 if view.input(0).dtype is DType.INT8 else -np.inf
-        y = patches(x, *self.window.axes(view.input(0)), lowest).max(axis=(3, 4))
+    def clamp(self, view: View, y: Array) -> Array:
+        """The fused activation on float32 or whole numbers."""
         if view.input(0).dtype is DType.FLOAT32:
             return self.activation.apply(y)
         return np.asarray(np.clip(y, *self.activation.quantized_bounds(view.output.quant)), np.int8)
 
     @classmethod
-    def from_options(cls, options: Options) -> MaxPool2d:
+    def from_options(cls, options: Options) -> _Pool2d:
         return cls(
             PoolWindow(
                 size=(options["filter_height"], options["filter_width"]),
@@ -140,3 +135,55 @@ class MaxPool2d(_Pool, BuiltinOp):
             "filter_height": self.window.size[0],
             "fused_activation_function": int(self.activation),
         }
+
+
+@register
+@dataclass(frozen=True)
+class MaxPool2d(_Pool2d):
+    """Maximum over the window, then the fused activation; int8 input and output share their quantization."""
+
+    name = "MAX_POOL_2D"
+    code = 17
+
+    def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
+        (x,) = args
+        assert x is not None
+        lowest = -128 if view.input(0).dtype is DType.INT8 else -np.inf
+        return self.clamp(view, patches(x, *self.window.axes(view.input(0)), lowest).max(axis=(3, 4)))
+
+
+@register
+@dataclass(frozen=True)
+class AveragePool2d(_Pool2d):
+    """Mean of the pixels of the window that lie inside the image, then the fused activation.
+
+    int8: the sum of the stored values over their count, half away from zero, whatever the zero point is.
+    float32: the sum in row-major order from 0, over the count, each step rounded.
+    """
+
+    name = "AVERAGE_POOL_2D"
+    code = 1
+
+    def counts(self, x: Tensor) -> NDArray[np.int64]:
+        """Pixels inside the image of every window, int64 ``[OH, OW]``."""
+        rows, cols = (_inside(axis) for axis in self.window.axes(x))
+        return np.outer(rows, cols)
+
+    def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
+        (x,) = args
+        assert x is not None
+        real = view.input(0).dtype is DType.FLOAT32
+        windows = patches(x.astype(np.float32 if real else np.int64), *self.window.axes(view.input(0)), 0)
+        total: Array = np.zeros_like(windows[:, :, :, 0, 0])
+        for ky, kx in np.ndindex(windows.shape[3:5]):
+            total = total + windows[:, :, :, ky, kx]
+        count = self.counts(view.input(0))[..., np.newaxis]
+        if real:
+            return self.clamp(view, total / count.astype(np.float32))
+        return self.clamp(view, np.sign(total) * ((np.abs(total) + count // 2) // count))
+
+
+def _inside(axis: Axis) -> list[int]:
+    """Pixels inside the image of the window at every output position."""
+    starts = [i * axis.stride - axis.before for i in range(axis.out)]
+    return [min(start + axis.kernel, axis.size) - max(start, 0) for start in starts]

@@ -1,4 +1,4 @@
-"""RESHAPE: the same bytes under another shape."""
+"""RESHAPE, SQUEEZE and EXPAND_DIMS: the same bytes under another shape."""
 
 from __future__ import annotations
 
@@ -7,12 +7,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from onebit.core.graph import Array, DType
-from onebit.core.ops.base import BuiltinOp, Options, Shape, View, constraint, register
+from onebit.core.ops.base import BuiltinOp, Op, Options, Shape, View, constraint, register
+from onebit.core.ops.movement import constant_scalar, normal_axis
+
+
+@dataclass(frozen=True)
+class _Alias(Op):
+    alias = True
+
+    @constraint
+    def dtype(self, view: View) -> bool:
+        """the input is computed, and the output has its dtype, float32 or int8, and its quantization"""
+        x, y = view.input(0), view.output
+        same = x.dtype is y.dtype and x.dtype in (DType.FLOAT32, DType.INT8) and x.quant == y.quant
+        return same and not x.is_constant
+
+    def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
+        x = args[0]
+        assert x is not None
+        return x.reshape(x.shape[0], *view.output.shape[1:])
 
 
 @register
 @dataclass(frozen=True)
-class Reshape(BuiltinOp):
+class Reshape(_Alias, BuiltinOp):
     """The declared output shape counts; an optional second input only repeats it."""
 
     name = "RESHAPE"
@@ -22,12 +40,6 @@ class Reshape(BuiltinOp):
 
     #: the target shape; empty where the second input gives it
     new_shape: tuple[int, ...] = ()
-
-    @constraint
-    def dtype(self, view: View) -> bool:
-        """input and output have the same dtype, float32 or int8, and the same quantization"""
-        x, y = view.input(0), view.output
-        return x.dtype is y.dtype and x.dtype in (DType.FLOAT32, DType.INT8) and x.quant == y.quant
 
     @constraint
     def same_size(self, view: View) -> bool:
@@ -50,11 +62,6 @@ class Reshape(BuiltinOp):
     def infer(self, view: View) -> tuple[Shape, DType]:
         return view.output.shape, view.input(0).dtype
 
-    def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
-        x = args[0]
-        assert x is not None
-        return x.reshape(x.shape[0], *view.output.shape[1:])
-
     @classmethod
     def from_options(cls, options: Options) -> Reshape:
         shape = options["new_shape"]
@@ -62,3 +69,66 @@ class Reshape(BuiltinOp):
 
     def to_options(self) -> dict[str, Any]:
         return {"new_shape": list(self.new_shape)}
+
+
+@register
+@dataclass(frozen=True)
+class Squeeze(_Alias, BuiltinOp):
+    """Drops axes of one element: those listed, or all where none is."""
+
+    name = "SQUEEZE"
+    arity = (1, 1)
+    code = 43
+    options_table = "SqueezeOptions"
+
+    dims: tuple[int, ...] = ()
+
+    @constraint
+    def axes_of_one(self, view: View) -> bool:
+        """the axes to drop exist and have one element"""
+        shape = view.input(0).shape
+        axes = [normal_axis(d, len(shape)) for d in self.dims]
+        return all(axis is not None and shape[axis] == 1 for axis in axes)
+
+    def infer(self, view: View) -> tuple[Shape, DType]:
+        shape = view.input(0).shape
+        listed = {d % len(shape) for d in self.dims}
+        kept = [d for axis, d in enumerate(shape) if (axis not in listed if self.dims else d != 1)]
+        return tuple(kept), view.input(0).dtype
+
+    @classmethod
+    def from_options(cls, options: Options) -> Squeeze:
+        dims = options["squeeze_dims"]
+        return cls(() if dims is None else tuple(int(d) for d in dims))
+
+    def to_options(self) -> dict[str, Any]:
+        return {"squeeze_dims": list(self.dims)}
+
+
+@register
+@dataclass(frozen=True)
+class ExpandDims(_Alias, BuiltinOp):
+    """Inserts an axis of one element where the second input says, counted in the output."""
+
+    name = "EXPAND_DIMS"
+    arity = (2, 2)
+    code = 70
+
+    @constraint
+    def axis_exists(self, view: View) -> bool:
+        """the second input is one int32 constant, an axis of the output"""
+        axis = constant_scalar(view.input(1))
+        return axis is not None and normal_axis(axis, len(view.input(0).shape) + 1) is not None
+
+    def infer(self, view: View) -> tuple[Shape, DType]:
+        shape, axis = list(view.input(0).shape), constant_scalar(view.input(1))
+        assert axis is not None
+        shape.insert(axis % (len(shape) + 1), 1)
+        return tuple(shape), view.input(0).dtype
+
+    @classmethod
+    def from_options(cls, options: Options) -> ExpandDims:
+        return cls()
+
+    def to_options(self) -> dict[str, Any]:
+        return {}

@@ -9,6 +9,13 @@ import numpy as np
 
 from onebit.core.graph import Array, Quantization
 
+LARGEST = float(np.finfo(np.float32).max)
+
+
+def clamp(x: Array, low: float, high: float) -> Array:
+    """float32 values limited to low..high by comparison, so that NaN and -0.0 pass, as LiteRT and generated code do."""
+    return np.where(x < low, np.float32(low), np.where(x > high, np.float32(high), x)).astype(np.float32)
+
 
 class Padding(IntEnum):
     """TFLite padding; the value is its code in the flatbuffer."""
@@ -27,22 +34,21 @@ class Activation(IntEnum):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Clamp range in real numbers."""
-        inf = float("inf")
-        return {0: (-inf, inf), 1: (0.0, inf), 2: (-1.0, 1.0), 3: (0.0, 6.0)}[int(self)]
+        """Clamp range in real numbers; an infinite value becomes the largest finite one, as in LiteRT."""
+        return {0: (-LARGEST, LARGEST), 1: (0.0, LARGEST), 2: (-1.0, 1.0), 3: (0.0, 6.0)}[int(self)]
 
     def apply(self, x: Array) -> Array:
-        """Clamp a float32 array. NaN stays, and so does -0.0 under ReLU (np.clip would make it +0.0)."""
-        low, high = (np.float32(bound) for bound in self.bounds)
-        return np.where(x < low, low, np.where(x > high, high, x)).astype(np.float32)
+        """Clamp a float32 array; NaN and -0.0 stay, see `clamp`."""
+        return clamp(x, *self.bounds)
 
     def quantized_bounds(self, quant: Quantization) -> tuple[int, int]:
         """Clamp range of an int8 tensor: zero point + round(bound / scale) in float32, half away from zero."""
 
         def quantize(bound: float, limit: int) -> int:
-            if not np.isfinite(bound):
+            if abs(bound) == LARGEST:
                 return limit
-            steps = float(np.float32(bound) / np.float32(quant.scale))
+            with np.errstate(over="ignore"):
+                steps = float(np.clip(np.float32(bound) / np.float32(quant.scale), -(2.0**31), 2.0**31))
             return quant.zero_point + int(np.copysign(np.floor(abs(steps) + 0.5), steps))
 
         low, high = self.bounds

@@ -8,12 +8,12 @@ channel is a finite function. `enumerate_chain` tabulates that function with the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from onebit.core.bits import unpack
-from onebit.core.graph import Array, DType, Graph, Node, Tensor
+from onebit.core.graph import Array, DType, Graph, Node
 from onebit.core.ops import Add, LceBconv2d, LceQuantize, MaxPool2d, Mul, View
 
 
@@ -72,8 +72,11 @@ def _is_enumerable(graph: Graph, node: Node) -> bool:
         return True
     if not isinstance(node.op, (Add, Mul)):
         return False
-    other = graph.tensor(node.inputs[1])
-    return other is not None and other.is_constant and other.elements in (1, other.shape[-1])
+    x, other, y = (graph.tensor(name) for name in (*node.inputs, node.output))
+    assert x is not None and other is not None and y is not None
+    # int8 ADD rounds by position, see `onebit.core.ops.elementwise`
+    per_channel = y.dtype is DType.FLOAT32 and y.shape == x.shape and other.elements in (1, x.shape[-1])
+    return per_channel and other.is_constant
 
 
 def accumulator_values(view: View) -> Array:
@@ -122,11 +125,10 @@ def _after_pool(graph: Graph, node: Node, value: Array) -> Array:
 
 
 def _elementwise(graph: Graph, node: Node, value: Array) -> Array:
-    other = graph.tensors[node.inputs[1] or ""]
+    x, other, y = (graph.tensors[name or ""] for name in (*node.inputs, node.output))
     constant = np.broadcast_to(other.constant().reshape(-1), value.shape[1:])
-    shaped = Tensor("x", value.shape, DType.FLOAT32)
-    view = View(node, (shaped, Tensor("c", constant.shape, DType.FLOAT32)), (shaped,))
-    return node.op.evaluate(view, (value, constant))
+    operands = replace(x, shape=value.shape), replace(other, shape=constant.shape, data=constant)
+    return node.op.evaluate(View(node, operands, (replace(y, shape=value.shape),)), (value, constant))
 
 
 def solve_threshold(graph: Graph, chain: SignChain) -> Thresholds | Refusal:

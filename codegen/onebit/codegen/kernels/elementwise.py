@@ -1,0 +1,229 @@
+"""Kernels of element by element operators: two operands, one operand, and between float32 and int8."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from onebit.codegen.kernel import Arg, Constant, Fields, Input, Kernel, Literal, Output, Struct, register_kernel
+from onebit.codegen.kernels.common import constant, float_bounds
+from onebit.core.fixed_point import quantize_multiplier
+from onebit.core.graph import Array, DType
+from onebit.core.ops import (
+    Abs,
+    Add,
+    Dequantize,
+    Greater,
+    GreaterEqual,
+    HardSwish,
+    LeakyRelu,
+    Logistic,
+    Maximum,
+    Minimum,
+    Mul,
+    Op,
+    Prelu,
+    Quantize,
+    Relu,
+    Relu6,
+    ReluN1To1,
+    Round,
+    Sign,
+    Sub,
+    Tanh,
+    View,
+)
+from onebit.core.ops.elementwise import Arithmetic, Extremum, ProductSteps, SumSteps
+from onebit.core.ops.operands import run_length
+from onebit.core.ops.unary import Clamp
+
+Lower = Callable[[View], tuple[Arg, ...]]
+
+
+def _register(
+    function: str, header: str, op: type[Op], lower: Lower, per_element: float, supports: Callable[[View], bool]
+) -> None:
+    def cost(view: View) -> float:
+        return per_element * view.output.elements
+
+    register_kernel(Kernel(function, header, (f"{function}.c",), op, lower, cost, supports))
+
+
+def _reads_float(view: View) -> bool:
+    return view.input(0).dtype is DType.FLOAT32
+
+
+def _reads_int8(view: View) -> bool:
+    return view.input(0).dtype is DType.INT8
+
+
+# ---------------------------------------------------------------------------------------------------------- one operand
+
+
+def _is_table(view: View) -> bool:
+    """Whether the node is a function of one int8 value: what else it reads is a single constant."""
+    others = [t for t in view.inputs if t is not None and t.is_constant]
+    computed = len(view.inputs) - len(others)
+    kinds = {view.output.dtype, *(t.dtype for t in view.inputs if t is not None)}
+    return kinds == {DType.INT8} and computed == 1 and all(t.elements == 1 for t in others)
+
+
+def function_table(view: View) -> Array:
+    """int8[256]: what the operator itself makes of the values -128 to 127, each as one sample of one element."""
+    ramp = np.arange(-128, 128).astype(np.int8)
+    inputs = [view.input(i) for i in range(len(view.inputs))]
+    args = [t.data if t.is_constant else ramp.reshape(256, *(1,) * (len(t.shape) - 1)) for t in inputs]
+    return view.node.op.evaluate(view, args).reshape(256)
+
+
+def _table(view: View) -> tuple[Arg, ...]:
+    return Input(), Literal(view.output.elements), Constant("table", function_table(view)), Output()
+
+
+def _unary(*parameters: Callable[[View], tuple[Arg, ...]]) -> Lower:
+    def lower(view: View) -> tuple[Arg, ...]:
+        found = (argument for parameter in parameters for argument in parameter(view))
+        return Input(), Literal(view.output.elements), *found, Output()
+
+    return lower
+
+
+def _clamp_bounds(view: View) -> tuple[Arg, ...]:
+    assert isinstance(view.node.op, Clamp)
+    low, high = view.node.op.bounds
+    return Literal(low), Literal(high)
+
+
+def _slope(view: View) -> tuple[Arg, ...]:
+    assert isinstance(view.node.op, LeakyRelu)
+    return (Literal(float(view.node.op.alpha)),)
+
+
+def _quantize(view: View) -> tuple[Arg, ...]:
+    quant = view.output.quant
+    inverse = np.float32(1) / np.float32(quant.scale)
+    return Literal(quant.scale), Literal(float(inverse)), Literal(quant.zero_point)
+
+
+def _dequantize(view: View) -> tuple[Arg, ...]:
+    quant = view.input(0).quant
+    offset = -np.float32(quant.scale) * np.float32(quant.zero_point)
+    return Literal(quant.scale), Literal(float(offset)), Literal(quant.zero_point)
+
+
+_TABLES: tuple[type[Op], ...] = (
+    *(Relu, Relu6, ReluN1To1, LeakyRelu, Abs, Logistic, Tanh, HardSwish, Quantize),
+    # not ADD, whose rounding depends on the position
+    *(Sub, Mul, Maximum, Minimum, Prelu),
+)
+for _op in _TABLES:
+    _register("ob_table_i8", "ob_unary.h", _op, _table, 6.0, _is_table)
+for _op in (Relu, Relu6, ReluN1To1):
+    _register("ob_clamp_f32", "ob_unary.h", _op, _unary(_clamp_bounds), 8.0, _reads_float)
+_register("ob_leaky_relu_f32", "ob_unary.h", LeakyRelu, _unary(_slope), 7.0, _reads_float)
+_register("ob_abs_f32", "ob_unary.h", Abs, _unary(), 5.0, _reads_float)
+_register("ob_sign_f32", "ob_unary.h", Sign, _unary(), 8.0, _reads_float)
+_register("ob_round_f32", "ob_unary.h", Round, _unary(), 20.0, _reads_float)
+_register("ob_logistic_f32", "ob_sigmoid.h", Logistic, _unary(), 50.0, _reads_float)
+_register("ob_tanh_f32", "ob_sigmoid.h", Tanh, _unary(), 50.0, _reads_float)
+_register("ob_hard_swish_f32", "ob_sigmoid.h", HardSwish, _unary(), 25.0, _reads_float)
+_register("ob_quantize_f32_i8", "ob_affine.h", Quantize, _unary(_quantize), 15.0, _reads_float)
+_register("ob_dequantize_i8_f32", "ob_affine.h", Dequantize, _unary(_dequantize), 7.0, _reads_int8)
+
+
+# --------------------------------------------------------------------------------------------------------- two operands
+
+
+def _operands(view: View, first: int = 0) -> tuple[Arg, ...]:
+    """The `ob_operands` and both operands, the input `first` in front."""
+    whole, length = view.output.elements, run_length(view)
+    computed = [i for i in (0, 1) if not view.input(i).is_constant]
+    fields = {"runs": whole // length, "length": length}
+    pointers: list[Arg] = []
+    for letter, i in zip("ab", (first, 1 - first), strict=True):
+        tensor = view.input(i)
+        fields |= {
+            f"next_{letter}": int(tensor.elements > 1),
+            f"step_{letter}": length if tensor.elements == whole else 0,
+        }
+        pointers.append(constant("operand", tensor) if tensor.is_constant else Input(computed.index(i)))
+    return Struct("ob_operands", fields), *pointers
+
+
+def _arithmetic_f32(view: View) -> tuple[Arg, ...]:
+    assert isinstance(view.node.op, Arithmetic)
+    return *_operands(view), *float_bounds(view.node.op.activation), Output()
+
+
+def _factor(multiplier: tuple[int, int]) -> Fields:
+    return {"q": multiplier[0], "exponent": multiplier[1]}
+
+
+def _arithmetic_i8(view: View) -> tuple[Arg, ...]:
+    assert isinstance(view.node.op, Arithmetic)
+    steps = view.node.op.steps(view)
+    low, high = view.node.op.activation.quantized_bounds(view.output.quant)
+    fields: Fields = {
+        "zero_a": steps.zero_points[0],
+        "zero_b": steps.zero_points[1],
+        "output": _factor(steps.output),
+        "zero_point": view.output.quant.zero_point,
+        "low": low,
+        "high": high,
+    }
+    if isinstance(steps, ProductSteps):
+        return Struct("ob_mul_i8_params", fields), *_operands(view), Output()
+    assert isinstance(steps, SumSteps)
+    block = view.node.op.block_rounding(view).value if isinstance(view.node.op, Add) else 0
+    operands: Fields = {"a": _factor(steps.first), "b": _factor(steps.second), "sign": steps.sign, "block": block}
+    return Struct("ob_add_i8_params", {**fields, **operands}), *_operands(view), Output()
+
+
+def _extremum(view: View) -> tuple[Arg, ...]:
+    assert isinstance(view.node.op, Extremum)
+    return *_operands(view, first=int(view.node.op.swaps(view))), Output()
+
+
+def _prelu_i8(view: View) -> tuple[Arg, ...]:
+    assert isinstance(view.node.op, Prelu)
+    positive, negative = (_factor(quantize_multiplier(gain)) for gain in view.node.op.gains(view))
+    fields: Fields = {
+        "zero_a": view.input(0).quant.zero_point,
+        "zero_alpha": view.input(1).quant.zero_point,
+        "positive": positive,
+        "negative": negative,
+        "zero_point": view.output.quant.zero_point,
+    }
+    return Struct("ob_prelu_i8_params", fields), *_operands(view), Output()
+
+
+def _plain(view: View) -> tuple[Arg, ...]:
+    return *_operands(view), Output()
+
+
+def _greater_i8(view: View) -> tuple[Arg, ...]:
+    fields = {"or_equal": int(isinstance(view.node.op, GreaterEqual))}
+    for letter, tensor in zip("ab", (view.input(0), view.input(1)), strict=True):
+        q, exponent = quantize_multiplier(tensor.quant.scale)
+        fields |= {f"zero_{letter}": tensor.quant.zero_point, f"q_{letter}": q, f"exponent_{letter}": exponent}
+    return Struct("ob_greater_i8_params", fields), *_operands(view), Output()
+
+
+_ELEMENTWISE, _COMPARE = "ob_elementwise.h", "ob_compare.h"
+_register("ob_add_f32", _ELEMENTWISE, Add, _arithmetic_f32, 8.0, _reads_float)
+_register("ob_sub_f32", _ELEMENTWISE, Sub, _arithmetic_f32, 8.0, _reads_float)
+_register("ob_mul_f32", _ELEMENTWISE, Mul, _arithmetic_f32, 8.0, _reads_float)
+for _op in (Add, Sub):
+    _register("ob_add_i8", _ELEMENTWISE, _op, _arithmetic_i8, 95.0, _reads_int8)
+_register("ob_mul_i8", _ELEMENTWISE, Mul, _arithmetic_i8, 50.0, _reads_int8)
+_register("ob_maximum_f32", _ELEMENTWISE, Maximum, _extremum, 7.0, _reads_float)
+_register("ob_minimum_f32", _ELEMENTWISE, Minimum, _extremum, 7.0, _reads_float)
+_register("ob_maximum_i8", _ELEMENTWISE, Maximum, _extremum, 13.0, _reads_int8)
+_register("ob_minimum_i8", _ELEMENTWISE, Minimum, _extremum, 13.0, _reads_int8)
+_register("ob_prelu_f32", _ELEMENTWISE, Prelu, _plain, 7.0, _reads_float)
+_register("ob_prelu_i8", _ELEMENTWISE, Prelu, _prelu_i8, 42.0, _reads_int8)
+_register("ob_greater_f32", _COMPARE, Greater, _plain, 6.0, _reads_float)
+_register("ob_greater_equal_f32", _COMPARE, GreaterEqual, _plain, 6.0, _reads_float)
+for _op in (Greater, GreaterEqual):
+    _register("ob_greater_i8", _COMPARE, _op, _greater_i8, 65.0, _reads_int8)

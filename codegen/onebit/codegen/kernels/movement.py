@@ -1,0 +1,124 @@
+"""Kernels of operators that only move elements: one strided copy per input, behind a fill where one is needed.
+
+The parameters of a copy are the strides of the very NumPy views that define the operator (`Movement.parts`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onebit.codegen.kernel import Arg, Call, Constant, Input, Kernel, Literal, Output, Struct, register_kernel
+from onebit.codegen.kernels.common import constant
+from onebit.core.graph import Array, DType
+from onebit.core.ops import (
+    Concatenation,
+    Movement,
+    Op,
+    Pack,
+    Pad,
+    PadV2,
+    ResizeNearestNeighbor,
+    Slice,
+    Split,
+    StridedSlice,
+    Transpose,
+    View,
+)
+
+#: loops of ob_copy_strided around the contiguous run
+AXES = 4
+
+
+def _start(part: Array, whole: Array) -> int:
+    """Bytes from the first element of `whole` to that of `part`, a view of it."""
+    return int(part.__array_interface__["data"][0] - whole.__array_interface__["data"][0])
+
+
+def copy_fields(target: Array, output: Array, source: Array, x: Array) -> Struct:
+    """The `ob_copy_params` that assign `source`, a view of `x`, to `target`, a view of `output`, in fewest loops."""
+    run = x.itemsize
+    loops: list[tuple[int, int, int]] = []
+    for count, in_step, out_step in reversed(list(zip(source.shape, source.strides, target.strides, strict=True))):
+        if count == 1:
+            continue
+        if not loops and in_step == out_step == run:
+            run *= count
+        elif loops and (in_step, out_step) == (loops[-1][0] * loops[-1][1], loops[-1][0] * loops[-1][2]):
+            loops[-1] = (loops[-1][0] * count, *loops[-1][1:])
+        else:
+            loops.append((count, in_step, out_step))
+    loops += [(1, 0, 0)] * (AXES - len(loops))
+    axes = {
+        f"axis{i}": {"count": count, "in_step": in_step, "out_step": out_step}
+        for i, (count, in_step, out_step) in enumerate(reversed(loops))
+    }
+    return Struct(
+        "ob_copy_params", {"run": run, "in_start": _start(source, x), "out_start": _start(target, output), **axes}
+    )
+
+
+def _copies(view: View) -> list[Call]:
+    op = view.node.op
+    assert isinstance(op, Movement)
+    moved = [view.input(i) for i in op.moved(view)]
+    # never touched: the memory only gives addresses to views
+    inputs = [np.empty(tensor.shape, tensor.dtype.numpy) for tensor in moved]
+    output = np.empty(view.output.shape, view.output.dtype.numpy)
+    calls = []
+    activations = 0
+    for i, (tensor, x, (target, source)) in enumerate(zip(moved, inputs, op.parts(view, inputs, output), strict=True)):
+        pointer: Arg = constant(f"input{i}", tensor) if tensor.is_constant else Input(activations)
+        activations += not tensor.is_constant
+        calls.append(Call("ob_copy_strided", (copy_fields(target, output, source, x), pointer, Output())))
+    return calls
+
+
+def _move(view: View) -> tuple[Call, ...]:
+    return tuple(_copies(view))
+
+
+def _fill_and_move(view: View) -> tuple[Call, ...]:
+    op = view.node.op
+    assert isinstance(op, Movement)
+    value = op.fill(view)
+    assert value is not None
+    function = "ob_fill_i8" if view.output.dtype is DType.INT8 else "ob_fill_f32"
+    return Call(function, (Literal(value), Literal(view.output.elements), Output())), *_copies(view)
+
+
+def _resize(view: View) -> tuple[Arg, ...]:
+    op, x, y = view.node.op, view.input(0), view.output
+    assert isinstance(op, ResizeNearestNeighbor)
+    rows, cols = op.tables(view)
+    fields = {
+        "in_w": x.shape[2], "out_h": y.shape[1], "out_w": y.shape[2],
+        "pixel": x.shape[3] * x.dtype.numpy.itemsize,
+    }  # fmt: skip
+    return Struct("ob_resize_params", fields), Constant("row", rows), Constant("col", cols), Input(), Output()
+
+
+def _cost(view: View) -> float:
+    """Instructions: 2 per byte moved."""
+    return 2.0 * view.output.nbytes
+
+
+def _is_int8(view: View) -> bool:
+    return view.output.dtype is DType.INT8
+
+
+def _is_float(view: View) -> bool:
+    return view.output.dtype is DType.FLOAT32
+
+
+_COPY = "ob_copy_strided"
+_MOVEMENTS: tuple[type[Op], ...] = (Concatenation, Pack, Slice, Split, StridedSlice, Transpose)
+
+for _op in _MOVEMENTS:
+    register_kernel(Kernel(_COPY, "ob_move.h", (f"{_COPY}.c",), _op, _move, _cost))
+for _op in (Pad, PadV2):
+    for _fill, _supports in (("ob_fill_i8", _is_int8), ("ob_fill_f32", _is_float)):
+        sources = (f"{_fill}.c", f"{_COPY}.c")
+        register_kernel(Kernel(_fill, "ob_move.h", sources, _op, _fill_and_move, _cost, _supports))
+register_kernel(
+    Kernel("ob_resize_nearest", "ob_move.h", ("ob_resize_nearest.c",), ResizeNearestNeighbor, _resize, _cost)
+)

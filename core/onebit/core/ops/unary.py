@@ -1,0 +1,226 @@
+"""RELU, RELU6, RELU_N1_TO_1, LEAKY_RELU, HARD_SWISH, LOGISTIC, TANH, ABS, SIGN and ROUND.
+
+On int8 each is a function of 256 values; generated code holds it as a table that `evaluate` makes. The formulas are
+LiteRT's built-in kernels: fixed-point multipliers from float32 quotients of scales, rounded half away from zero.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from onebit.core.fixed_point import quantize_multiplier, requantize
+from onebit.core.graph import Array, DType, Quantization
+from onebit.core.ops.base import BuiltinOp, Options, Shape, View, constraint, register
+from onebit.core.ops.window import Activation, clamp
+
+#: an int8 value shifted left by more would leave 32 bits
+MAX_GAIN = 2.0**22
+
+
+def rescale(x: Array, gain: float) -> Array:
+    """Integers times a real number of either sign, rounded half away from zero, as int64."""
+    q, exponent = quantize_multiplier(abs(gain))
+    return requantize(x, q if gain >= 0 else -q, exponent, away=True)
+
+
+def quotient(numerator: Quantization, denominator: Quantization, factor: float = 1.0) -> float:
+    """scale * factor / scale with the float32 roundings of LiteRT's set-up code."""
+    return float(np.float32(np.float32(numerator.scale) * np.float32(factor)) / np.float32(denominator.scale))
+
+
+@dataclass(frozen=True)
+class Unary(BuiltinOp):
+    """y = f(x), element by element."""
+
+    arity = (1, 1)
+
+    @constraint
+    def same_dtype(self, view: View) -> bool:
+        """input and output are both float32 or both int8"""
+        return view.input(0).dtype is view.output.dtype and view.output.dtype in (DType.FLOAT32, DType.INT8)
+
+    def infer(self, view: View) -> tuple[Shape, DType]:
+        return view.input(0).shape, view.input(0).dtype
+
+    def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
+        (x,) = args
+        assert x is not None
+        if view.input(0).dtype is DType.FLOAT32:
+            return np.asarray(self.real(x), np.float32)
+        quant = view.input(0).quant, view.output.quant
+        return np.clip(self.quantized(x.astype(np.int64), *quant), -128, 127).astype(np.int8)
+
+    @abstractmethod
+    def real(self, x: Array) -> Array:
+        """f of float32 values."""
+
+    @abstractmethod
+    def quantized(self, x: Array, source: Quantization, result: Quantization) -> Array:
+        """f of int8 values given as int64, not yet saturated."""
+
+    @classmethod
+    def from_options(cls, options: Options) -> Unary:
+        return cls()
+
+    def to_options(self) -> dict[str, Any]:
+        return {}
+
+
+@dataclass(frozen=True)
+class _Scaled(Unary):
+    @constraint
+    def scale_ratio(self, view: View) -> bool:
+        """the input scale of an int8 operator, times a negative slope, is below 2**22 output scales"""
+        return view.input(0).dtype is not DType.INT8 or all(
+            abs(quotient(view.input(0).quant, view.output.quant, slope)) < MAX_GAIN for slope in (1.0, self.slope)
+        )
+
+    @property
+    def slope(self) -> float:
+        """The slope for negative values."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Clamp(_Scaled):
+    """The ReLU family: comparisons, so that NaN and -0.0 pass."""
+
+    bounds: ClassVar[tuple[float, float]]
+
+    def real(self, x: Array) -> Array:
+        return clamp(x, *self.bounds)
+
+    def quantized(self, x: Array, source: Quantization, result: Quantization) -> Array:
+        y = rescale(x - source.zero_point, quotient(source, result)) + result.zero_point
+        return np.clip(y, *self.fused.quantized_bounds(result))
+
+    #: the fused activation that is the same clamp
+    fused: ClassVar[Activation]
+
+
+@register
+@dataclass(frozen=True)
+class Relu(Clamp):
+    """max(x, 0)."""
+
+    name = "RELU"
+    code = 19
+    bounds = (0.0, float("inf"))
+    fused = Activation.RELU
+
+
+@register
+@dataclass(frozen=True)
+class Relu6(Clamp):
+    """x limited to 0..6."""
+
+    name = "RELU6"
+    code = 21
+    bounds = (0.0, 6.0)
+    fused = Activation.RELU6
+
+
+@register
+@dataclass(frozen=True)
+class ReluN1To1(Clamp):
+    """x limited to -1..1."""
+
+    name = "RELU_N1_TO_1"
+    code = 20
+    bounds = (-1.0, 1.0)
+    fused = Activation.RELU_N1_TO_1
+
+
+@register
+@dataclass(frozen=True)
+class LeakyRelu(_Scaled):
+    """x if x >= 0, else alpha * x."""
+
+    name = "LEAKY_RELU"
+    code = 98
+    options_table = "LeakyReluOptions"
+
+    alpha: float = 0.0
+
+    @constraint
+    def finite_alpha(self, view: View) -> bool:
+        """alpha is finite"""
+        return bool(np.isfinite(self.alpha))
+
+    @property
+    def slope(self) -> float:
+        return self.alpha
+
+    def real(self, x: Array) -> Array:
+        return np.where(x >= 0, x, x * np.float32(self.alpha))
+
+    def quantized(self, x: Array, source: Quantization, result: Quantization) -> Array:
+        centered = x - source.zero_point
+        positive = rescale(centered, quotient(source, result))
+        negative = rescale(centered, quotient(source, result, self.alpha))
+        return np.where(centered >= 0, positive, negative) + result.zero_point
+
+    @classmethod
+    def from_options(cls, options: Options) -> LeakyRelu:
+        return cls(float(np.float32(options["alpha"])))
+
+    def to_options(self) -> dict[str, Any]:
+        return {"alpha": self.alpha}
+
+
+@register
+@dataclass(frozen=True)
+class Abs(_Scaled):
+    """|x|."""
+
+    name = "ABS"
+    code = 101
+
+    def real(self, x: Array) -> Array:
+        return np.abs(x)
+
+    def quantized(self, x: Array, source: Quantization, result: Quantization) -> Array:
+        return rescale(np.abs(x - source.zero_point), quotient(source, result)) + result.zero_point
+
+
+@dataclass(frozen=True)
+class _FloatOnly(Unary):
+    @constraint
+    def float_only(self, view: View) -> bool:
+        """the input is float32"""
+        return view.input(0).dtype is DType.FLOAT32
+
+    def quantized(self, x: Array, source: Quantization, result: Quantization) -> Array:
+        raise NotImplementedError
+
+
+@register
+@dataclass(frozen=True)
+class Sign(_FloatOnly):
+    """1 above 0, -1 below 0, else (0, -0.0, NaN) 0."""
+
+    name = "SIGN"
+    code = 158
+
+    def real(self, x: Array) -> Array:
+        return (x > 0).astype(np.float32) - (x < 0).astype(np.float32)
+
+
+@register
+@dataclass(frozen=True)
+class Round(_FloatOnly):
+    """The nearest integer, ties to even; values in [-0.5, 0) give +0."""
+
+    name = "ROUND"
+    code = 116
+
+    def real(self, x: Array) -> Array:
+        floor = np.floor(x)
+        rest = x - floor
+        up = (rest > 0.5) | ((rest == 0.5) & (np.fmod(floor, 2) != 0))
+        return np.where(up, floor + 1, floor)

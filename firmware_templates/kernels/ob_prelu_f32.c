@@ -1,0 +1,5 @@
+#include "ob_elementwise.h"
+
+void ob_prelu_f32(const ob_operands *operands, const float *a, const float *alpha, float *output) {
+  OB_FOR_EACH(operands, a, alpha, output) { *output = a[j] >= 0.0f ? a[j] : a[j] * alpha[k]; }
+}
