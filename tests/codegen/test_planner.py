@@ -105,9 +105,9 @@ def test_random_lives_never_overlap(triples: list[tuple[int, int, int]]) -> None
 
 @settings(max_examples=100, derandomize=True, deadline=None)
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=20))
-def test_random_chains_stay_near_the_lower_bound(sizes: list[int]) -> None:
+def test_random_chains_meet_the_lower_bound(sizes: list[int]) -> None:
     plan = check(chain(sizes))
-    assert plan.arena_bytes <= 1.5 * plan.lower_bound_bytes
+    assert plan.arena_bytes == plan.lower_bound_bytes
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -129,8 +129,8 @@ def test_the_arena_of_every_net_of_the_table(name: str) -> None:
         places = sorted((offsets[name], offsets[name] + size) for name, size in live)
         assert all(end <= start for (_, end), (start, _) in itertools.pairwise(places))
         assert not places or places[-1][1] <= program.arena_bytes
-    # first fit is not optimal: a long chain of large values with a small one between them misses the bound by 13 %
-    assert program.plan.lower_bound_bytes <= program.arena_bytes <= 1.15 * program.plan.lower_bound_bytes
+    # not every set of lifetimes can meet the bound
+    assert program.plan.lower_bound_bytes <= program.arena_bytes <= 1.05 * program.plan.lower_bound_bytes
 
 
 def test_a_digits_net_meets_the_lower_bound() -> None:
