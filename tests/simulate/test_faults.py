@@ -14,7 +14,7 @@ import pytest
 
 from onebit.codegen import compile_graph, find_target, generate
 from onebit.core import DType, Quantization, evaluate, read_model, write_model
-from onebit.core.errors import VerificationError
+from onebit.core.errors import BadInputError, VerificationError
 from onebit.core.ops import Padding
 from onebit.simulate import SimulationResult, simulate, simulator
 from support.nets import INT8_INPUT, Net
@@ -285,3 +285,20 @@ def test_for_people_the_command_line_names_the_layer_too(model: Path, tmp_path: 
     clean = onebit("simulate", model, "--data", SAMPLES)
     assert clean.returncode == 0 and "first difference" not in clean.stdout
     assert "400 of 400 outputs equal" in clean.stdout
+
+
+def test_sources_of_another_model_or_target_are_refused(model: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.tflite"
+    other.write_bytes(write_model(Net((1, 10, 10, 1), DType.INT8, INT8_INPUT).conv(10).reshape(1, 1000).graph()))
+    generate(other, "host", tmp_path / "other", name="digits")
+    with pytest.raises(BadInputError, match=r"digits\.c was generated from another model"):
+        simulate(model, "random:1", sources=tmp_path / "other")
+    generate(model, "cortex-m4", tmp_path / "m4", name="digits")
+    with pytest.raises(BadInputError, match=r"digits\.c was not generated for host"):
+        simulate(model, "random:1", sources=tmp_path / "m4")
+
+
+def test_other_files_beside_the_sources_are_not_compiled(model: Path, tmp_path: Path) -> None:
+    generate(model, "host", tmp_path / "c", name="digits")
+    (tmp_path / "c" / "main.c").write_text("int main(void) { return 0; }")
+    assert simulate(model, "random:1", sources=tmp_path / "c").ok

@@ -50,7 +50,8 @@ def simulate(
     from onebit.cli.preprocessing import parse_preprocessing
     from onebit.simulate import simulate as run
 
-    with Progress(console=stderr_console(), transient=True) as bar:
+    console = stderr_console()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"{target}", total=None)
         result = run(
             model,

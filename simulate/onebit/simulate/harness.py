@@ -9,7 +9,7 @@ import logging
 import re
 import string
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -90,14 +90,16 @@ def build(
     output_bytes: int,
     layers: bool = False,
     release: Build | None = None,
+    files: Collection[str] | None = None,
     optimize: Optimize = "speed",
 ) -> Build:
     """Compiles the generated folder `sources` and links it with the harness, for ``compiler.target``.
 
     `input_bytes` and `output_bytes` are one sample's; the compiler checks them against the model's header. With
     `layers` the model's own file is compiled with ONEBIT_LAYERS; give the `release` build, and its kernel objects are
-    linked unchanged. Everything is written below `work`. Raises VerificationError if the code does not compile without
-    warnings, BadInputError if the folder holds no such model or the target cannot be simulated.
+    linked unchanged. With `files` only these of the folder are compiled. Everything is written below `work`. Raises
+    VerificationError if the code does not compile without warnings, BadInputError if the folder holds no such model or
+    the target cannot be simulated.
     """
     target = compiler.target
     model_source = sources / f"{model_name}.c"
@@ -118,7 +120,8 @@ def build(
     if release is None:
         # selftest_main.c belongs to project kinds that come with a program of their own
         skipped = {model_source.name, f"{model_name}_selftest.c", "selftest_main.c"}
-        kernels = [path for path in sorted(sources.glob("*.c")) if path.name not in skipped]
+        found = sorted(path for path in sources.glob("*.c") if files is None or path.name in files)
+        kernels = [path for path in found if path.name not in skipped]
         kernel_folder = work / "kernels"
         kernel_objects = tuple(
             compiler.compile(kernels, kernel_folder, include=(sources, *system), optimize=optimize, extra=strict)

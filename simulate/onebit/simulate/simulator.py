@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onebit.codegen import Program, find_target, generate
+from onebit.codegen import Generated, Program, find_target, generate
 from onebit.codegen.targets import TARGETS
 from onebit.core import read_model
 from onebit.core.errors import BadInputError
@@ -83,8 +83,8 @@ def simulate(
     with tempfile.TemporaryDirectory(prefix="onebit-simulate-") as folder:
         generated = generate(origin, target, Path(folder) / "sources")
         chosen = find_compiler(generated.program.target, compiler)
-        code = _Code(generated.program, generated.name, _sources(sources, generated.name) or generated.out, chosen,
-                     Path(folder) / "build", emulator, optimize)  # fmt: skip
+        place = _sources(sources, generated.name, content, target) or generated.out
+        code = _Code(generated, place, chosen, Path(folder) / "build", emulator, optimize)
         run = _run(code, content, oracle, data, layers, progress)
     if dump is not None:
         _dump(dump, data, run)
@@ -104,10 +104,18 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _sources(sources: Path | None, name: str) -> Path | None:
-    if sources is not None and not (sources / f"{name}.c").is_file():
-        fix = "give a folder that `onebit generate` wrote for this model"
+def _sources(sources: Path | None, name: str, content: bytes, target: str) -> Path | None:
+    """The folder to compile instead of a fresh one, which must be of this model and target by its banner."""
+    if sources is None:
+        return None
+    file, fix = sources / f"{name}.c", "give a folder that `onebit generate` wrote for this model and target"
+    if not file.is_file():
         raise BadInputError(f"there is no {name}.c", where=str(sources), fix=fix)
+    banner = file.read_text("utf-8", "replace")[:600]
+    if hashlib.sha256(content).hexdigest() not in banner:
+        raise BadInputError(f"{name}.c was generated from another model", where=str(sources), fix=fix)
+    if f"--target {target} " not in banner:
+        raise BadInputError(f"{name}.c was not generated for {target}", where=str(sources), fix=fix)
     return sources
 
 
@@ -115,20 +123,22 @@ class _Code:
     """The generated C of one model: a release build, and on demand a build that reports every step's output."""
 
     def __init__(
-        self, program: Program, name: str, sources: Path, compiler: Compiler, work: Path,
+        self, generated: Generated, sources: Path, compiler: Compiler, work: Path,
         emulator: harness.EmulatorChoice, optimize: Optimize,
     ) -> None:  # fmt: skip
-        self.program = program
+        self.program = generated.program
         self.compiler = compiler
-        self._name, self._sources, self._work, self._emulator, self._optimize = name, sources, work, emulator, optimize
+        self._generated, self._sources, self._work = generated, sources, work
+        self._emulator, self._optimize = emulator, optimize
         self.release = self._build(None)
         self._layer_build: harness.Build | None = None
 
     def _build(self, release: harness.Build | None) -> harness.Build:
         source = self.program.source
         return harness.build(
-            self._sources, self._name, self.compiler, self._work, input_bytes=source.input.nbytes,
-            output_bytes=source.output.nbytes, layers=release is not None, release=release, optimize=self._optimize,
+            self._sources, self._generated.name, self.compiler, self._work, input_bytes=source.input.nbytes,
+            output_bytes=source.output.nbytes, layers=release is not None, release=release,
+            files=self._generated.files, optimize=self._optimize,
         )  # fmt: skip
 
     def run(self, x: Array) -> RunResult:
