@@ -196,7 +196,7 @@ class _FloatOnly(Unary):
         return view.input(0).dtype is DType.FLOAT32
 
     def quantized(self, x: Array, source: Quantization, result: Quantization) -> Array:
-        raise NotImplementedError
+        raise TypeError(f"{self.name} is float32 only")  # the constraint keeps int8 away
 
 
 @register
