@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from onebit.convert import Converted, convert
-from onebit.convert.verify import Oracle
 from onebit.core import DType, read_model
 from onebit.core.errors import UnsupportedError
 from onebit.core.graph import Array
 from onebit.core.metadata import ModelMetadata, Preprocessing
+from onebit.core.oracle import Oracle
 from onebit.simulate.oracle import LceOracle
 from onebit.train.layers import QuantConv2d, QuantLinear, SameConv2d
 from support.torch_nets import NETS, pool_before_norm, randomized

@@ -12,19 +12,19 @@ import torch
 from torch import nn
 
 from onebit.convert import convert
-from onebit.convert.verify import CoreOracle, Oracle
 from onebit.core import Graph, read_model, write_model
 from onebit.core.errors import VerificationError
 from onebit.core.graph import Array
 from onebit.core.metadata import ModelMetadata
 from onebit.core.ops import LceBconv2d
+from onebit.core.oracle import NumpyOracle, Oracle
 from onebit.train.layers import QuantConv2d, QuantLinear, SameConv2d
 from support.torch_nets import digits, randomized
 
 Edit = Callable[[Graph], Graph]
 
 
-class Tampered(CoreOracle):
+class Tampered(NumpyOracle):
     """Runs another file than the one that was written."""
 
     engine = "tampered"
@@ -114,7 +114,7 @@ def small_net(weight: float) -> nn.Module:
     return net.eval()
 
 
-class Flipping(CoreOracle):
+class Flipping(NumpyOracle):
     """Subtracts a little from the bias of the first layer, so that values near zero change their sign."""
 
     def __init__(self, amount: float) -> None:
@@ -135,7 +135,7 @@ def run_small(tmp_path: Path, zeros: int, oracle: Oracle) -> int:
 
 
 def test_a_sign_that_flips_at_zero_is_counted(tmp_path: Path) -> None:
-    assert run_small(tmp_path, 2, CoreOracle()) == 0
+    assert run_small(tmp_path, 2, NumpyOracle()) == 0
     assert run_small(tmp_path, 2, Flipping(1e-7)) == 2
 
 

@@ -85,7 +85,7 @@ def generate(
 
     Raises BadInputError or UnsupportedError (nothing is written).
     """
-    content = _content(model)
+    content = model_content(model)
     chosen = find_target(target)
     if project not in PROJECTS:
         raise BadInputError(f"unknown project kind '{project}'", fix=f"allowed are {', '.join(PROJECTS)}")
@@ -177,7 +177,8 @@ def preprocess(graph: Graph, pixels: Array) -> Array:
     return graph.metadata.preprocessing.apply(pixels, graph.input.dtype.numpy, quant.scale, quant.zero_point)
 
 
-def _content(model: Path | str | bytes) -> bytes:
+def model_content(model: Path | str | bytes) -> bytes:
+    """The bytes of a model given by its path or as they are; BadInputError where there is no such file."""
     if isinstance(model, bytes):
         return model
     path = Path(model)

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from onebit.convert.verify import Oracle, Verified
+    from onebit.convert.verify import Verified
+    from onebit.core.oracle import Oracle
 
 PASSES: tuple[Pass, ...] = (
     # first, so that batch norm and sign stand directly behind their convolution
@@ -78,7 +79,8 @@ def convert(
     if isinstance(source, str | Path):
         return _convert_file(Path(source), Path(out), metadata, int8=int8, samples=samples, oracle=oracle)
     from onebit.convert.torch_source import import_torch
-    from onebit.convert.verify import CoreOracle, verify
+    from onebit.convert.verify import verify
+    from onebit.core.oracle import NumpyOracle
 
     _refuse_foreign(source)
     imported = import_torch(source, _example(source, example_input), metadata)
@@ -97,7 +99,7 @@ def convert(
         graph = quantize_int8(graph, calibrate(graph, real_values(calibration, metadata)))
     model = write_model(graph)
     compared = random_samples(tensor.shape, metadata) if samples is None else samples
-    verified = verify(imported, model, compared, oracle or CoreOracle())
+    verified = verify(imported, model, compared, oracle or NumpyOracle())
     return _write(Path(out), model, graph, verified)
 
 
@@ -175,11 +177,12 @@ def _convert_file(
 
 def _verify_file(graph: Graph, model: bytes, samples: Array, oracle: Oracle | None) -> Verified:
     """The file under the oracle against onebit's semantics: int8 equal, float within 1e-5 of the range."""
-    from onebit.convert.verify import CoreOracle, Verified
+    from onebit.convert.verify import Verified
+    from onebit.core.oracle import NumpyOracle
 
     x = file_input(samples, graph.input, graph.metadata)
     wanted = evaluate(graph, x)[graph.output.name].astype(np.float64)
-    executor = oracle or CoreOracle()
+    executor = oracle or NumpyOracle()
     got = executor.run(model, x, [graph.output.name])[0].astype(np.float64)
     difference = float(np.abs(got - wanted).max())
     tolerance = 0.0 if graph.output.dtype is not DType.FLOAT32 else 1e-5 * float(np.ptp(wanted))

@@ -9,9 +9,9 @@ showed, and names the first layer that differs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +21,10 @@ from onebit.convert.compare import Comparison, difference
 from onebit.convert.fake_quant import FakeQuantized
 from onebit.convert.samples import channels_first, file_input, real_values
 from onebit.convert.torch_source import Imported
-from onebit.core import DType, Graph, evaluate, read_model
+from onebit.core import DType, Graph, read_model
 from onebit.core.errors import VerificationError
 from onebit.core.graph import Array
+from onebit.core.oracle import Oracle
 
 FLOAT_TOLERANCE = 1e-4
 """Allowed difference of a float tensor, relative to its range (outputs) or its largest magnitude (inner tensors)."""
@@ -44,27 +45,6 @@ CHUNK = 128
 """Samples compared together; bounds the memory for all tensors of the file."""
 
 log = logging.getLogger(__name__)
-
-
-class Oracle(Protocol):
-    """Computes named tensors of a `.tflite` model (`onebit.simulate.oracle` has the LCE interpreter)."""
-
-    engine: str
-
-    def run(self, model: bytes, x: Array, tensors: Sequence[str]) -> list[Array]:
-        """Values ``[N, ...]`` in stored form of the named activations for inputs `x` ``[N, ...]``."""
-        ...
-
-
-class CoreOracle:
-    """onebit's own NumPy semantics on the written file."""
-
-    engine = "onebit-numpy"
-
-    def run(self, model: bytes, x: Array, tensors: Sequence[str]) -> list[Array]:
-        """See `Oracle.run`."""
-        values = evaluate(read_model(model), x, tensors)
-        return [values[name] for name in tensors]
 
 
 @dataclass(frozen=True)

@@ -12,38 +12,16 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
-from onebit.core import evaluate, read_model
 from onebit.core.errors import BadInputError, ToolMissingError, VerificationError
 from onebit.core.flatbuffer.decode import Decoder
 from onebit.core.flatbuffer.encode import Encoder
 from onebit.core.graph import Array
+from onebit.core.oracle import NumpyOracle, Oracle
 
 _WORKER = Path(__file__).with_name("_lce_worker.py")
-
-
-class Oracle(Protocol):
-    """Computes named tensors of a `.tflite` model."""
-
-    engine: str
-
-    def run(self, model: bytes, x: Array, tensors: Sequence[str]) -> list[Array]:
-        """Values ``[N, ...]`` in stored form of the named activations for inputs `x` ``[N, ...]``."""
-        ...
-
-
-class NumpyOracle:
-    """onebit's own semantics."""
-
-    engine = "onebit-numpy"
-
-    def run(self, model: bytes, x: Array, tensors: Sequence[str]) -> list[Array]:
-        """See `Oracle.run`."""
-        values = evaluate(read_model(model), x, tensors)
-        return [values[name] for name in tensors]
 
 
 class LceOracle:

@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from onebit.codegen import Generated, Program, find_target, generate
+from onebit.codegen.generate import model_content
 from onebit.codegen.targets import TARGETS
 from onebit.core import read_model
 from onebit.core.errors import BadInputError
 from onebit.core.files import atomic_write_bytes
 from onebit.core.graph import Array, Graph
 from onebit.core.metadata import ModelMetadata, Preprocessing
+from onebit.core.oracle import Oracle
 from onebit.simulate import harness
 from onebit.simulate.compare import (
     Comparison,
@@ -29,7 +31,7 @@ from onebit.simulate.compare import (
 )
 from onebit.simulate.emulators.common import RunResult
 from onebit.simulate.inputs import Samples, load_samples
-from onebit.simulate.oracle import Oracle, find_oracle
+from onebit.simulate.oracle import find_oracle
 from onebit.simulate.result import LayerResult, Mismatch, SimulationResult, StepCost
 from onebit.simulate.toolchain import Compiler, Optimize, Preference, find_compiler
 
@@ -71,7 +73,7 @@ def simulate(
 
     Raises BadInputError, ToolMissingError, or VerificationError where the code does not compile or crashes.
     """
-    content = model if isinstance(model, bytes) else _read(Path(model))
+    content = model_content(model)
     _check_target(target)
     origin = content if isinstance(model, bytes) else Path(model)
     graph = read_model(origin)
@@ -96,12 +98,6 @@ def _check_target(name: str) -> None:
     if not find_target(name).simulated:
         able = ", ".join(target.name for target in TARGETS.values() if target.simulated)
         raise BadInputError(f"onebit cannot run {name} code on this computer", where="--target", fix=f"use {able}")
-
-
-def _read(path: Path) -> bytes:
-    if not path.is_file():
-        raise BadInputError("the model file does not exist", where=str(path), fix="give the path of a .tflite file")
-    return path.read_bytes()
 
 
 def _sources(sources: Path | None, name: str, content: bytes, target: str) -> Path | None:

@@ -17,7 +17,7 @@ from onebit.core import bits
 from onebit.core.fixed_point import round_half_away
 from onebit.core.graph import Array, DType, Quantization, Tensor
 from onebit.core.ops.base import CustomOp, Options, Shape, View, constraint, register
-from onebit.core.ops.window import Activation, Axis, Padding, patches
+from onebit.core.ops.window import Activation, Axis, Padding, filter_axes, patches
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,7 @@ class BinaryWindow:
 
     def axes(self, x: Tensor, filters: Tensor) -> tuple[Axis, Axis]:
         """The vertical and the horizontal axis."""
-        return (
-            Axis(x.shape[1], filters.shape[1], self.stride[0], self.dilation[0], self.padding),
-            Axis(x.shape[2], filters.shape[2], self.stride[1], self.dilation[1], self.padding),
-        )
+        return filter_axes(x, filters, self.stride, self.dilation, self.padding)
 
     def groups(self, filters: Tensor) -> int:
         """Number of groups: input channels over channels of one filter."""

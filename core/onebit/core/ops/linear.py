@@ -13,7 +13,7 @@ import numpy as np
 from onebit.core.fixed_point import quantize_multiplier, requantize
 from onebit.core.graph import Array, DType, Tensor
 from onebit.core.ops.base import BuiltinOp, Op, Options, Shape, View, constraint, register
-from onebit.core.ops.window import Activation, Axis, Padding, patches
+from onebit.core.ops.window import Activation, Axis, Padding, filter_axes, patches
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,10 +137,7 @@ class _Convolution(_Linear, BuiltinOp):
 
     def axes(self, x: Tensor, filters: Tensor) -> tuple[Axis, Axis]:
         """The vertical and the horizontal axis."""
-        return (
-            Axis(x.shape[1], filters.shape[1], self.stride[0], self.dilation[0], self.padding),
-            Axis(x.shape[2], filters.shape[2], self.stride[1], self.dilation[1], self.padding),
-        )
+        return filter_axes(x, filters, self.stride, self.dilation, self.padding)
 
     def infer(self, view: View) -> tuple[Shape, DType]:
         rows, cols = self.axes(view.input(0), view.input(1))

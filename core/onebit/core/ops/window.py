@@ -7,7 +7,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from onebit.core.graph import Array, Quantization
+from onebit.core.graph import Array, Quantization, Tensor
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -102,6 +102,16 @@ class Axis:
     def before(self) -> int:
         """Padding before, in pixels."""
         return self.total_padding // 2
+
+
+def filter_axes(
+    x: Tensor, filters: Tensor, stride: tuple[int, int], dilation: tuple[int, int], padding: Padding
+) -> tuple[Axis, Axis]:
+    """The vertical and the horizontal axis of a filter ``[O, KH, KW, I]`` over ``[1, H, W, I]``."""
+    return (
+        Axis(x.shape[1], filters.shape[1], stride[0], dilation[0], padding),
+        Axis(x.shape[2], filters.shape[2], stride[1], dilation[1], padding),
+    )
 
 
 def patches(x: Array, rows: Axis, cols: Axis, pad: float) -> Array:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from onebit.core.bits import pack, unpack
 from onebit.core.graph import Array, DType, Graph, Node, Tensor
-from onebit.core.ops import Activation, LceBconv2d, LceBMaxPool2d, MaxPool2d
+from onebit.core.ops import Activation, BinaryWindow, LceBconv2d, LceBMaxPool2d, MaxPool2d, Op
 from onebit.core.passes.enumeration import SignChain, Thresholds, find_sign_chain, solve_threshold
 from onebit.core.passes.naming import fresh_name
 from onebit.core.passes.pipeline import rewrite_all
+
+#: operator with bits out, its thresholds made from doubled ones, and the absent inputs in front of them
+BitsForm = tuple[Op, Array, tuple[None, ...]]
 
 
 def fold_sign_into_bconv(graph: Graph) -> Graph:
@@ -20,33 +24,40 @@ def fold_sign_into_bconv(graph: Graph) -> Graph:
     Applied where enumeration proves it equal on every accumulator value; SAME-zero padding has no bits form in LCE
     and is left to codegen.
     """
-    return rewrite_all(graph, _fold_one)
+    return fold_chains(graph, lambda window: not window.zero_padded, _lce_form)
 
 
-def _fold_one(graph: Graph) -> Graph | None:
-    for node in graph.nodes:
-        chain = find_sign_chain(graph, node)
-        if chain is None:
-            continue
-        assert isinstance(chain.bconv.op, LceBconv2d)
-        if chain.bconv.op.window.zero_padded:
-            continue
-        solved = solve_threshold(graph, chain)
-        if isinstance(solved, Thresholds):
-            return _rewrite(graph, chain, solved)
-    return None
-
-
-def _rewrite(graph: Graph, chain: SignChain, solved: Thresholds) -> Graph:
-    assert isinstance(chain.bconv.op, LceBconv2d)
+def _lce_form(op: LceBconv2d, doubled: Array) -> BitsForm:
     # p > floor(t / 2) is 2p > t
-    threshold = constant_tensor(graph, f"{chain.sign.output}/threshold", (solved.doubled // 2).astype(np.int32))
+    return replace(op, activation=Activation.NONE), doubled // 2, (None, None)
+
+
+def fold_chains(
+    graph: Graph, handles: Callable[[BinaryWindow], bool], bits_form: Callable[[LceBconv2d, Array], BitsForm]
+) -> Graph:
+    """Rewrite every sign chain whose window `handles` accepts and whose thresholds are proven to its `bits_form`."""
+
+    def fold_one(graph: Graph) -> Graph | None:
+        for node in graph.nodes:
+            chain = find_sign_chain(graph, node)
+            if chain is None:
+                continue
+            assert isinstance(chain.bconv.op, LceBconv2d)
+            solved = solve_threshold(graph, chain) if handles(chain.bconv.op.window) else None
+            if isinstance(solved, Thresholds):
+                return _rewrite(graph, chain, solved, bits_form(chain.bconv.op, solved.doubled))
+        return None
+
+    return rewrite_all(graph, fold_one)
+
+
+def _rewrite(graph: Graph, chain: SignChain, solved: Thresholds, form: BitsForm) -> Graph:
+    op, thresholds, absent = form
+    threshold = constant_tensor(graph, f"{chain.sign.output}/threshold", thresholds.astype(np.int32))
     filters = flipped_filters(graph, chain, solved.flip)
-    x, bits_name = chain.bconv.inputs[0], sign_before_pool_name(graph, chain)
-    op = replace(chain.bconv.op, activation=Activation.NONE)
-    bconv = Node(op, (x, filters.name, None, None, threshold.name), (bits_name,))
-    shape = graph.tensors[chain.bconv.output].shape
-    bits = Tensor(bits_name, shape, DType.BITS)
+    name = sign_before_pool_name(graph, chain)
+    bconv = Node(op, (chain.bconv.inputs[0], filters.name, *absent, threshold.name), (name,))
+    bits = Tensor(name, graph.tensors[chain.bconv.output].shape, DType.BITS)
     return graph.rewrite(chain.nodes, [bconv, *pool_nodes(graph, chain)], [bits, filters, threshold])
 
 

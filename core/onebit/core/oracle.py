@@ -1,0 +1,31 @@
+"""What computes a `.tflite` model for comparison, and onebit's own NumPy semantics as one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from onebit.core.evaluate import evaluate
+from onebit.core.flatbuffer import read_model
+from onebit.core.graph import Array
+
+
+class Oracle(Protocol):
+    """Computes named tensors of a `.tflite` model (`onebit.simulate.oracle` has the LCE interpreter)."""
+
+    engine: str
+
+    def run(self, model: bytes, x: Array, tensors: Sequence[str]) -> list[Array]:
+        """Values ``[N, ...]`` in stored form of the named activations for inputs `x` ``[N, ...]``."""
+        ...
+
+
+class NumpyOracle:
+    """onebit's own semantics, which tests show to be equal to the LCE interpreter."""
+
+    engine = "onebit-numpy"
+
+    def run(self, model: bytes, x: Array, tensors: Sequence[str]) -> list[Array]:
+        """See `Oracle.run`."""
+        values = evaluate(read_model(model), x, tensors)
+        return [values[name] for name in tensors]
