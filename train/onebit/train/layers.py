@@ -21,8 +21,10 @@ Traced with torch.fx they are leaves: a tracer must return True from ``is_leaf_m
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, TypeAlias
 
+import torch
 import torch.nn.functional as F  # noqa: N812 - the name PyTorch's own documentation uses
 from torch import Tensor, nn
 
@@ -54,6 +56,14 @@ def _checked_pad_mode(pad_mode: str) -> str:
     if pad_mode not in PAD_MODES:
         raise BadInputError(f"unknown padding {pad_mode!r}", fix=f"use one of: {', '.join(PAD_MODES)}")
     return pad_mode
+
+
+WeightTransform: TypeAlias = Callable[[Tensor], Tensor]
+"""What a training method does to a latent weight before its quantizer: same shape, differentiable."""
+
+
+def _transformed(layer: QuantConv2d | QuantLinear) -> Tensor:
+    return layer.weight if layer.weight_transform is None else layer.weight_transform(layer.weight)
 
 
 class QuantConv2d(nn.Conv2d):
@@ -89,10 +99,11 @@ class QuantConv2d(nn.Conv2d):
         self.pad_value = pad_value
         self.input_quantizer = get_quantizer(input_quantizer)
         self.kernel_quantizer = get_quantizer(kernel_quantizer)
+        self.weight_transform: WeightTransform | None = None
 
     def quantized_weight(self) -> Tensor:
         """The weight as -1.0 / +1.0, float32 OIHW."""
-        return self.kernel_quantizer(self.weight)
+        return self.kernel_quantizer(_transformed(self))
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, I, H, W] -> [N, O, H', W']."""
@@ -122,10 +133,11 @@ class QuantLinear(nn.Linear):
         super().__init__(in_features, out_features, bias=False)
         self.input_quantizer = get_quantizer(input_quantizer)
         self.kernel_quantizer = get_quantizer(kernel_quantizer)
+        self.weight_transform: WeightTransform | None = None
 
     def quantized_weight(self) -> Tensor:
         """The weight as -1.0 / +1.0, float32 [out_features, in_features]."""
-        return self.kernel_quantizer(self.weight)
+        return self.kernel_quantizer(_transformed(self))
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, in_features] -> [N, out_features]."""
@@ -165,6 +177,21 @@ class SameConv2d(nn.Conv2d):
         return f"{inherited}, pad_mode={self.pad_mode}"
 
 
+BinaryLayer: TypeAlias = QuantConv2d | QuantLinear
+
+
+def binary_layers(module: nn.Module) -> dict[str, BinaryLayer]:
+    """All binary layers in `module` by their qualified name, in module order."""
+    return {name: layer for name, layer in module.named_modules() if isinstance(layer, QuantConv2d | QuantLinear)}
+
+
 def binary_weights(module: nn.Module) -> list[Tensor]:
-    """The latent weights of all binary layers in `module`, in module order: those a training step clamps to [-1, 1]."""
-    return [layer.weight for layer in module.modules() if isinstance(layer, QuantConv2d | QuantLinear)]
+    """The latent weights of all binary layers in `module`, in module order."""
+    return [layer.weight for layer in binary_layers(module).values()]
+
+
+def bake_weights(layer: BinaryLayer) -> None:
+    """Replaces the latent weight by what it stands for, -1.0 or +1.0, and drops the weight transform."""
+    with torch.no_grad():
+        layer.weight.copy_(layer.quantized_weight())
+    layer.weight_transform = None
