@@ -61,7 +61,7 @@ class Attached:
 
 @dataclass(frozen=True)
 class Method:
-    """Base of all methods: ``name`` is its key in recipes and results, ``summary`` one line for `onebit train --list`."""
+    """Base of all methods: ``name`` is its key in recipes and results, ``summary`` a line for `train --list`."""
 
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
