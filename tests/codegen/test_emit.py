@@ -93,7 +93,9 @@ def test_names_of_tensors_do_not_leave_their_comments(tmp_path: Path) -> None:
 
 def context_of(net: Net) -> emit.ModelContext:
     graph = net.graph(ModelMetadata(Preprocessing()))
-    return model_context(compile_graph(graph, find_target("host")), "net", ["banner"], selftest_vector(graph))
+    return model_context(
+        compile_graph(graph, find_target("host")), "net", ["banner"], ["net.c"], selftest_vector(graph)
+    )
 
 
 def test_every_template_renders_all_of_its_context() -> None:
@@ -119,7 +121,7 @@ def test_float_outputs_have_the_tolerance_of_their_class() -> None:
     x = np.zeros((1, 4, 4, 3), np.float32)
     for spread, tolerance in ((0.1, 1e-5), (50.0, 50e-5)):
         y = np.linspace(0, spread, 64, dtype=np.float32).reshape(1, 4, 4, 4)
-        context = model_context(program, "net", [], SelfTest(x, y))
+        context = model_context(program, "net", [], ["net.c"], SelfTest(x, y))
         assert float.fromhex(context.tolerance[:-1]) == pytest.approx(tolerance, rel=1e-5)
     integers = Net((1, 4, 4, 3), DType.INT8, INT8_INPUT).conv(4)
     assert context_of(integers).tolerance == "0"

@@ -7,6 +7,7 @@ dataclass per template.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,7 +19,7 @@ from onebit.codegen.kernel import Arg, Constant, Fields, Input, Literal, Output,
 from onebit.codegen.kernels.common import as_c
 from onebit.codegen.schedule import Buffer, Program, Step, scratch_name
 from onebit.codegen.templates_path import templates_root
-from onebit.core.graph import Array, DType, Tensor
+from onebit.core.graph import Array, DType, Graph, Tensor
 from onebit.core.metadata import Preprocessing
 
 #: C type of a tensor's elements, and of constant arrays by NumPy dtype
@@ -74,6 +75,7 @@ class ModelContext:
     name: str
     guard: str
     banner: tuple[str, ...]
+    files: tuple[str, ...]
     headers: tuple[str, ...]
     input_type: str
     output_type: str
@@ -98,18 +100,26 @@ class SelfTest:
     y: Array
 
 
-def model_context(program: Program, name: str, banner: Sequence[str], selftest: SelfTest) -> ModelContext:
-    """The context for rendering `program` as the C module `name`."""
+def has_preprocessing(graph: Graph) -> bool:
+    """Whether the model comes with a function from pixels to its input."""
+    return graph.metadata is not None and graph.input.dtype is not DType.BITS
+
+
+def model_context(
+    program: Program, name: str, banner: Sequence[str], files: Sequence[str], selftest: SelfTest
+) -> ModelContext:
+    """The context for rendering `program` as the C module `name`; `files` are all that are written with it."""
     source, upper = program.source, name.upper()
     metadata = source.metadata
     preprocess: tuple[ArrayText, ...] = ()
     rows = 1 if metadata is None else _pixel_rows(metadata.preprocessing, source.input)
-    if metadata is not None and source.input.dtype is not DType.BITS:
+    if metadata is not None and has_preprocessing(source):
         preprocess = (_preprocess_table(metadata.preprocessing, source.input, rows, name),)
     return ModelContext(
         name=name,
         guard=f"{upper}_H",
         banner=tuple(banner),
+        files=_listing(files),
         headers=tuple(sorted({step.kernel.header for step in program.steps})),
         input_type=ELEMENT_TYPES[source.input.dtype],
         output_type=ELEMENT_TYPES[source.output.dtype],
@@ -157,6 +167,11 @@ def _interface_comment(tensor: Tensor) -> str:
     if tensor.dtype is DType.BITS:
         text += ", packed signs"
     return text
+
+
+def _listing(files: Sequence[str]) -> tuple[str, ...]:
+    """Names in lines of a comment."""
+    return tuple(textwrap.wrap(" ".join(files), 110, break_long_words=False, break_on_hyphens=False))
 
 
 def _macros(program: Program, upper: str) -> tuple[tuple[str, str], ...]:
