@@ -9,7 +9,20 @@ import torch
 from torch import nn
 
 from onebit.core.errors import BadInputError
-from onebit.train.layers import QuantConv2d, QuantLinear, SameConv2d, binary_weights, same_padding
+from onebit.train.layers import (
+    ChannelGate,
+    ChannelPReLU,
+    ChannelScale,
+    QuantConv2d,
+    QuantLinear,
+    RepeatChannels,
+    RPReLU,
+    RSign,
+    SameConv2d,
+    XnorConv2d,
+    binary_weights,
+    same_padding,
+)
 
 Array = npt.NDArray[np.float64]
 
@@ -132,3 +145,60 @@ def test_bad_options_say_what_is_allowed() -> None:
         QuantConv2d(1, 1, 3, padding="full")
     with pytest.raises(BadInputError, match="use 1 or 0"):
         QuantConv2d(1, 1, 3, pad_value=-1)
+
+
+def random_parameters(layer: nn.Module, seed: int = 8) -> nn.Module:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.normal_(0, 1, generator=generator)
+    return layer
+
+
+def test_xnor_scale_is_the_mean_magnitude_of_each_filter() -> None:
+    torch.manual_seed(7)
+    layer = XnorConv2d(4, 6, 3)
+    x = torch.randn(2, 4, 5, 4)
+    weight = layer.weight.detach().double().numpy()
+    integers = explicit_conv(signs(x.double().numpy()), signs(weight), stride=1, dilation=1, groups=1, same=True, pad=1)
+    scale = np.abs(weight).reshape(6, -1).mean(axis=1)
+    np.testing.assert_allclose(layer(x).detach().numpy(), integers * scale[:, None, None], rtol=1e-6)
+    np.testing.assert_allclose(
+        layer.quantized_weight().detach().numpy(), signs(weight) * scale[:, None, None, None], rtol=1e-6
+    )
+
+
+def test_learned_threshold_moves_the_sign() -> None:
+    layer = random_parameters(RSign(3))
+    x = torch.randn(2, 3, 4, 5)
+    threshold = layer.threshold.detach().numpy().reshape(3, 1, 1)
+    assert np.array_equal(layer(x).detach().numpy() < 0, x.numpy() < threshold)
+
+
+def test_rprelu_is_a_shifted_prelu_with_slopes_of_one_sign() -> None:
+    layer = random_parameters(RPReLU(3))
+    before, prelu, behind = layer
+    b, slope, c = (p.detach().double().numpy().reshape(3, 1, 1) for p in (before.shift, prelu.weight, behind.shift))
+    x = torch.randn(2, 3, 4, 5)
+    shifted = x.double().numpy() + b
+    expected = np.where(shifted >= 0, shifted, np.abs(slope) * shifted) + c
+    np.testing.assert_allclose(layer(x).detach().numpy(), expected, atol=1e-6)
+    assert (slope < 0).any()
+
+
+def test_slopes_of_either_sign_are_an_option() -> None:
+    layer = random_parameters(ChannelPReLU(8, nonnegative=False))
+    x = -torch.ones(1, 8, 1, 1)
+    assert torch.equal(layer(x).flatten(), -layer.weight)
+
+
+def test_channel_scale_repeat_and_gate() -> None:
+    x = torch.randn(2, 3, 4, 5)
+    scale = random_parameters(ChannelScale(3))
+    assert torch.equal(scale(x), x * scale.scale)
+    repeated = RepeatChannels(3)(x)
+    assert repeated.shape == (2, 9, 4, 5)
+    assert torch.equal(repeated[:, 3:6], x)
+    gate = random_parameters(ChannelGate(3, 7, reduction=2))(x)
+    assert gate.shape == (2, 7, 1, 1)
+    assert bool(((gate > 0) & (gate < 1)).all())

@@ -14,16 +14,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from onebit.train.layers import QuantConv2d, QuantLinear, SameConv2d
-
-
-def binary_block(in_channels: int, out_channels: int, *, quantizer: str, pool: bool) -> nn.Sequential:
-    """Binary 3x3 convolution with one-padding, batch norm, and a 2x2 max pool if `pool`."""
-    layers: list[nn.Module] = [
-        QuantConv2d(in_channels, out_channels, 3, padding="same", pad_value=1, input_quantizer=quantizer),
-        nn.BatchNorm2d(out_channels),
-    ]
-    return nn.Sequential(*layers, nn.MaxPool2d(2)) if pool else nn.Sequential(*layers)
+from onebit.train.layers import QuantLinear, SameConv2d
+from onebit.train.models.blocks import binary_block
 
 
 class DigitsNet(nn.Module):
