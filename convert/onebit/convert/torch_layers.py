@@ -146,11 +146,8 @@ def import_conv2d(build: GraphBuilder, layer: Layer, x: Value) -> Value:
 def binary_weight(layer: Layer) -> tuple[Array, Array]:
     """Signs (bool, True is -1) in torch's order, and the scale per output channel, of a layer said to be binary."""
     module = layer.module
-    deployed = getattr(getattr(module, "input_quantizer", None), "deploys_as", None)
-    if deployed != "sign":
-        raise layer.unsupported(
-            f"its input quantizer deploys as {deployed!r}", fix="use one that deploys as 'sign', as ste_sign"
-        )
+    _refuse_quantizer(layer, "input_quantizer", ("sign",))
+    _refuse_quantizer(layer, "kernel_quantizer", ("sign", "scaled_sign"))
     weight = to_numpy(module.quantized_weight()).astype(np.float64)
     size = np.abs(weight.reshape(len(weight), -1))
     scale = size[:, 0]
@@ -163,6 +160,19 @@ def binary_weight(layer: Layer) -> tuple[Array, Array]:
             fix="quantized_weight() must give one magnitude (not 0) per output channel",
         )
     return weight < 0, scale
+
+
+def _refuse_quantizer(layer: Layer, role: str, deployable: tuple[str, ...]) -> None:
+    """UnsupportedError for a quantizer that LCE has no bits for; kernels that name none are judged by their weights."""
+    quantizer = getattr(layer.module, role, None)
+    deployed = getattr(quantizer, "deploys_as", None)
+    if deployed in deployable or (deployed is None and role == "kernel_quantizer"):
+        return
+    name = getattr(quantizer, "spec", None)
+    raise layer.unsupported(
+        f"its {role.replace('_', ' ')}{f' {name}' if name else ''} deploys as {deployed!r}, which LCE has no bits for",
+        fix=f"train it with {getattr(quantizer, 'alternative', '') or 'one that deploys as sign, as ste_sign'}",
+    )
 
 
 def _binary_conv(build: GraphBuilder, layer: Layer, signs: str, negative: Array, scale: Array, **window: Any) -> str:

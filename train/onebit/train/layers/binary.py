@@ -60,7 +60,7 @@ class QuantConv2d(nn.Conv2d):
         self.weight_transform: WeightTransform | None = None
 
     def quantized_weight(self) -> Tensor:
-        """The weight as -1.0 / +1.0, float32 OIHW."""
+        """What `kernel_quantizer` makes of the weight, float32 OIHW: -1.0 / +1.0 unless it scales them."""
         return self.kernel_quantizer(_transformed(self))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class QuantLinear(nn.Linear):
         self.weight_transform: WeightTransform | None = None
 
     def quantized_weight(self) -> Tensor:
-        """The weight as -1.0 / +1.0, float32 [out_features, in_features]."""
+        """What `kernel_quantizer` makes of the weight, float32 [out_features, in_features]; see QuantConv2d."""
         return self.kernel_quantizer(_transformed(self))
 
     def forward(self, x: Tensor) -> Tensor:
