@@ -9,8 +9,8 @@ import torch
 from onebit.core.datasets import Dataset
 from onebit.core.errors import BadInputError
 from onebit.core.metadata import Preprocessing
-from onebit.train.data import EvalBatches, TensorImages, TrainBatches, augment
-from onebit.train.recipes import Augmentation, CosineSchedule
+from onebit.train.data import EvalBatches, TensorImages, TrainBatches, Window, augment
+from onebit.train.recipes import Augmentation, CosineSchedule, LinearSchedule, MultiStepSchedule, RandomCrop
 
 CPU = torch.device("cpu")
 
@@ -101,3 +101,64 @@ def test_cosine_schedule() -> None:
     assert warm.rate(0, 10) == 0.0
     assert warm.rate(1, 10) == pytest.approx(plain.rate(1, 10) / 2)
     assert warm.rate(3, 10) == plain.rate(3, 10)
+
+
+def test_linear_and_multi_step_schedules() -> None:
+    assert [LinearSchedule(peak=2.0).rate(epoch, 10) for epoch in (0, 5, 10)] == pytest.approx([2.0, 1.0, 0.0])
+    steps = MultiStepSchedule(peak=1.0, milestones=(0.5, 0.8), gamma=0.1)
+    assert [steps.rate(epoch, 10) for epoch in (0, 4.9, 5, 7.9, 8, 10)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def windowed(crop: RandomCrop | None, *, flip: bool = False, done: float = 0.0, count: int = 200) -> Window:
+    return Window.draw(crop, flip, (6, 5), count, done, torch.Generator().manual_seed(3))
+
+
+def read(window: Window, count: int = 200) -> np.ndarray:
+    tensors = images()
+    return window.read(tensors.x, torch.arange(count) % 10).numpy()
+
+
+def test_crops_are_windows_of_the_padded_image() -> None:
+    """Every window is one of NumPy's padded image, all places occur, and both ways of filling are NumPy's."""
+    for fill, mode in (("edge", "edge"), ("zero", "constant")):
+        crops = read(windowed(RandomCrop(5, pad=1, fill=fill)))  # type: ignore[arg-type]
+        places = set()
+        for i, crop in enumerate(crops):
+            padded = np.pad(dataset().x[i % 10], ((1, 1), (1, 1), (0, 0)), mode=mode).transpose(2, 0, 1)  # type: ignore[call-overload]
+            found = [
+                (y, x) for y in range(4) for x in range(3) if np.array_equal(crop, padded[:, y : y + 5, x : x + 5])
+            ]
+            assert found
+            places.update(found)
+        assert len(places) == 12
+
+
+def test_half_of_the_images_are_mirrored() -> None:
+    mirrored = 0
+    for i, image in enumerate(read(windowed(None, flip=True))):
+        original = dataset().x[i % 10].transpose(2, 0, 1)
+        is_mirrored = np.array_equal(image, original[:, :, ::-1])
+        assert is_mirrored or np.array_equal(image, original)
+        mirrored += is_mirrored
+    assert 70 < mirrored < 130
+
+
+def test_small_windows_until_their_share_of_the_run() -> None:
+    crop = RandomCrop(5, pad=1, small_size=3, small_until=0.5)
+    assert read(windowed(crop, done=0.49)).shape == (200, 2, 3, 3)
+    assert read(windowed(crop, done=0.5)).shape == (200, 2, 5, 5)
+
+
+def test_an_impossible_crop_is_refused() -> None:
+    with pytest.raises(BadInputError, match=r"crop of 9 pixels .* image of 6x5 with 1"):
+        windowed(RandomCrop(9, pad=1))
+
+
+def test_batches_crop_and_flip_before_preprocessing() -> None:
+    batches = TrainBatches(images(), 5, Augmentation(flip=True, crop=RandomCrop(4, pad=2)), seed=1)
+    pixels, _ = next(iter(batches))
+    assert pixels.shape == (5, 2, 4, 4)
+    assert pixels.is_contiguous(memory_format=torch.channels_last)
+    # What lies outside the image is pixel value 0, preprocessed like any other.
+    background = PREPROCESSING.real_table(2)[:, 0]
+    assert any(np.allclose(corner, background) for corner in pixels[:, :, 0, 0].numpy())

@@ -77,10 +77,12 @@ def same_weights(a: Path, b: Path) -> bool:
 def test_result_and_files(finished: TrainResult) -> None:
     assert finished.epochs == 3
     assert finished.accuracy > 0.6
-    assert {path.name for path in finished.run_dir.iterdir()} == {"model.pt", "metrics.csv", "last.ckpt"}
+    assert {path.name for path in finished.run_dir.iterdir()} == {"model.pt", "metrics.csv", "layers.csv", "last.ckpt"}
     rows = list(csv.DictReader((finished.run_dir / "metrics.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
-    assert list(rows[0]) == ["epoch", "train_loss", "val_accuracy", "lr", "seconds"]
+    assert list(rows[0]) == [
+        "epoch", "train_loss", "val_accuracy", "lr", "seconds", "flips", "never_flipped", "clamped", "entropy",
+    ]  # fmt: skip
     assert float(rows[-1]["val_accuracy"]) == finished.accuracy
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
 
@@ -179,7 +181,7 @@ def test_resume_must_be_the_same_run(finished: TrainResult, change: dict, messag
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"recipe": "digitz"}, "unknown recipe 'digitz'; known: digits, digits-full"),
+        ({"recipe": "digitz"}, "unknown recipe 'digitz'; known: .*digits, digits-full"),
         ({"epochs": 0}, "0 epochs"),
         ({"devices": 2}, "training on 2 devices; use --devices 1"),
         ({"threads": 0}, "0 threads"),

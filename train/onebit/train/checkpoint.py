@@ -48,13 +48,21 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class EpochRow:
-    """One line of metrics.csv. `lr` is the rate of the epoch's last step, `seconds` its wall time."""
+    """One line of metrics.csv. `lr` is the rate of the epoch's last step, `seconds` its wall time.
+
+    `val_accuracy` is NaN for an epoch that was not measured. `flips`, `never_flipped`, `clamped` and `entropy` are
+    those of `onebit.train.statistics.LayerStatistics`, over all binary weights.
+    """
 
     epoch: int
     train_loss: float
     val_accuracy: float
     lr: float
     seconds: float
+    flips: float
+    never_flipped: float
+    clamped: float
+    entropy: float
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class RunState:
     """A run at the end of an epoch: enough to continue it exactly.
 
     Batches and augmentation are drawn from (seed, epoch) and the learning rate is a function of the step, so that no
-    generator or scheduler has a state of its own.
+    generator or scheduler has a state of its own. `flipped` tells of every binary weight whether it ever flipped.
     """
 
     recipe: str
@@ -73,6 +81,7 @@ class RunState:
     rows: tuple[EpochRow, ...] = ()
     module: dict[str, Tensor] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
+    flipped: dict[str, Tensor] = field(default_factory=dict)
 
 
 def recipe_sha256(recipe: Recipe) -> str:
@@ -155,6 +164,7 @@ def load_run_state(path: Path) -> RunState:
         rows=rows,
         module=_entry(path, stored, "module", dict),
         optimizer=_entry(path, stored, "optimizer", dict),
+        flipped=_entry(path, stored, "flipped", dict),
     )
 
 

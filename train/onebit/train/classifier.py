@@ -13,14 +13,17 @@ from onebit.core.errors import BadInputError
 from onebit.train.checkpoint import RunState
 from onebit.train.data import EvalBatches, TrainBatches
 from onebit.train.layers import binary_weights
+from onebit.train.methods import Step
 from onebit.train.recipes import Recipe
+from onebit.train.statistics import FlipCounter, LayerStatistics
 
 
 class Classifier(pl.LightningModule):
-    """Cross entropy, Adam, a learning rate set at every step, latent binary weights clamped to [-1, 1] behind it.
+    """Cross entropy, the recipe's optimizer and methods, a learning rate set at every step, latent weights clamped.
 
     `state` is the run to continue (None: a new one). After a training epoch `train_loss` holds its mean loss, after a
-    validation `val_accuracy` the share of right answers.
+    validation `val_accuracy` the share of right answers (NaN after an epoch that is not measured), and `statistics`
+    what the epoch did to the binary weights.
     """
 
     def __init__(
@@ -44,9 +47,14 @@ class Classifier(pl.LightningModule):
         self.val_accuracy = float("nan")
         self.learning_rate = recipe.schedule.peak
         self._resumed_optimizer = state.optimizer if state else None
-        self._latent = binary_weights(module)
+        self.methods = [method.attach(module) for method in recipe.methods]
         if state is not None:
             module.load_state_dict(state.module)
+        self._latent = binary_weights(module)
+        self.flips = FlipCounter(module, recipe.latent_clamp)
+        if state is not None:
+            self.flips.resume(state.flipped)
+        self.statistics: tuple[LayerStatistics, ...] = ()
 
     @property
     def run_epoch(self) -> int:
@@ -62,8 +70,8 @@ class Classifier(pl.LightningModule):
         return self.tests
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam, with the state of the run that is continued."""
-        optimizer = torch.optim.Adam(self.module.parameters(), lr=self.recipe.schedule.peak)
+        """The recipe's optimizer, with the state of the run that is continued."""
+        optimizer = self.recipe.optimizer.build(self.module, self.recipe.schedule.peak)
         if self._resumed_optimizer is not None:
             optimizer.load_state_dict(self._resumed_optimizer)
         return optimizer
@@ -78,20 +86,35 @@ class Classifier(pl.LightningModule):
         position = self.run_epoch + batch_idx / len(self.batches)
         self.learning_rate = self.recipe.schedule.rate(position, self.epochs)
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.learning_rate
+            group["lr"] = self.learning_rate * group["factor"]
+        for method in self.methods:
+            method.progress(position / self.epochs)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Mean cross entropy of one batch."""
+        """Mean cross entropy of one batch, and what the methods make of it."""
         images, labels = batch
-        loss = F.cross_entropy(self.module(images), labels, label_smoothing=self.recipe.label_smoothing)
+        logits = self.module(images).float()
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        for method in self.methods:
+            loss = method.loss(loss, Step(images, labels, logits))
         self._loss_sum += loss.detach()
         return loss
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Lets the methods change the gradients."""
+        for method in self.methods:
+            method.after_backward(self.learning_rate)
+
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Clamps: beyond 1 a latent weight gets no gradient through its sign and would never come back."""
+        """Clamps latent weights, lets the methods project theirs, and counts flips."""
+        clamp = self.recipe.latent_clamp
         with torch.no_grad():
-            for weight in self._latent:
-                weight.clamp_(-1.0, 1.0)
+            if clamp is not None:
+                for weight in self._latent:
+                    weight.clamp_(-clamp, clamp)
+            for method in self.methods:
+                method.after_step(self.learning_rate)
+        self.flips.observe()
 
     def on_validation_epoch_start(self) -> None:
         """Ends the training epoch's loss, before anything is measured with a model that has diverged."""
@@ -102,13 +125,22 @@ class Classifier(pl.LightningModule):
                 where=f"recipe {self.recipe.name}",
                 fix="use another --seed, or a recipe with a lower learning rate",
             )
+        self.statistics = self.flips.close_epoch()
+        done = self.run_epoch + 1
+        self.tests.skip = done % self.recipe.validate_every != 0 and done != self.epochs
         self._right = torch.zeros((), dtype=torch.int64, device=self.device)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Counts right answers."""
+        """Counts right answers, in float32 whatever the recipe's precision."""
         images, labels = batch
-        self._right += (self.module(images).argmax(dim=1) == labels).sum()
+        with torch.autocast(self.device.type, enabled=False):
+            self._right += (self.module(images).argmax(dim=1) == labels).sum()
 
     def on_validation_epoch_end(self) -> None:
         """The share of right answers."""
-        self.val_accuracy = int(self._right) / len(self.tests.images)
+        self.val_accuracy = float("nan") if self.tests.skip else int(self._right) / len(self.tests.images)
+
+    def finish(self) -> None:
+        """Takes the methods out of the network, the last one first."""
+        for method in reversed(self.methods):
+            method.finish()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 from onebit.core.datasets import Dataset
 from onebit.core.errors import BadInputError
 from onebit.core.metadata import Preprocessing
-from onebit.train.recipes.base import Augmentation
+from onebit.train.recipes.base import Augmentation, RandomCrop
 
 ELASTIC_POINTS = 5
 """Points per axis of the random displacement grid of `Augmentation.elastic_pixels`."""
@@ -44,30 +45,81 @@ class TensorImages:
     def __len__(self) -> int:
         return int(self.x.shape[0])
 
-    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+    def batch(self, index: Tensor, window: Window | None = None) -> tuple[Tensor, Tensor]:
         """Preprocessed images float32 [B, C, H, W] (channels last in memory) and labels [B] of those samples.
 
-        Preprocessing is the same table look-up as on the device that runs the model.
+        Preprocessing is the same table look-up as on the device that runs the model. With `window` only that part of
+        each image is read.
         """
-        pixels = self.x[index]
+        pixels = self.x[index] if window is None else window.read(self.x, index)
         channel = torch.arange(pixels.shape[1], device=pixels.device).view(1, -1, 1, 1)
         images = self.table[channel, pixels.to(torch.int64)]
         return images.contiguous(memory_format=torch.channels_last), self.y[index]
 
 
+@dataclass(frozen=True)
+class Window:
+    """Which pixels of each image of a batch to read: row and column numbers [B, S], `inside` where they exist."""
+
+    rows: Tensor
+    columns: Tensor
+    inside: Tensor | None
+
+    @staticmethod
+    def draw(
+        crop: RandomCrop | None, flip: bool, shape: tuple[int, int], count: int, done: float, generator: torch.Generator
+    ) -> Window:
+        """A window for each of `count` images of `shape` (H, W); numbers are drawn whether they are used or not."""
+        draws = torch.rand(count, 3, generator=generator)
+        height, width = shape
+        if crop is not None:
+            size, pad = crop.size_at(done), crop.pad
+            if size > min(height, width) + 2 * pad:
+                raise BadInputError(
+                    f"a crop of {size} pixels is larger than an image of {height}x{width} with {pad} pixels around it"
+                )
+            top = (draws[:, 0] * (height + 2 * pad - size + 1)).floor().to(torch.int64) - pad
+            left = (draws[:, 1] * (width + 2 * pad - size + 1)).floor().to(torch.int64) - pad
+            rows = top[:, None] + torch.arange(size)
+            columns = left[:, None] + torch.arange(size)
+        else:
+            rows = torch.arange(height).expand(count, height)
+            columns = torch.arange(width).expand(count, width)
+        if flip:
+            columns = torch.where(draws[:, 2:] < 0.5, columns.flip(1), columns)
+        inside = None
+        if crop is not None and crop.fill == "zero" and crop.pad:
+            row_in, column_in = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
+            inside = row_in[:, :, None] & column_in[:, None, :]
+        return Window(rows.clamp(0, height - 1), columns.clamp(0, width - 1), inside)
+
+    def read(self, images: Tensor, index: Tensor) -> Tensor:
+        """The windows of images [N, C, H, W] at `index` [B]: [B, C, S, S]; pixels outside are 0 where `inside` says."""
+        device = images.device
+        rows, columns = self.rows.to(device)[:, :, None], self.columns.to(device)[:, None, :]
+        pixels = images.permute(0, 2, 3, 1)[index[:, None, None], rows, columns]
+        if self.inside is not None:
+            pixels = pixels * self.inside.to(device)[..., None]
+        return pixels.permute(0, 3, 1, 2)
+
+
 class TrainBatches:
     """Shuffled, augmented batches of one epoch; every batch is full, the rest of the permutation is left out.
 
-    Set `epoch` before iterating: it decides the permutation and all random changes.
+    Set `epoch` before iterating: it decides the permutation and all random changes. `epochs` is the length of the run,
+    for changes that depend on its progress.
     """
 
-    def __init__(self, images: TensorImages, batch_size: int, augmentation: Augmentation, seed: int) -> None:
+    def __init__(
+        self, images: TensorImages, batch_size: int, augmentation: Augmentation, seed: int, epochs: int = 1
+    ) -> None:
         if len(images) < batch_size:
             raise BadInputError(f"{len(images)} training images are fewer than a batch of {batch_size}")
         self.images = images
         self.batch_size = batch_size
         self.augmentation = augmentation
         self.seed = seed
+        self.epochs = epochs
         self.epoch = 0
         self.background = images.table[:, :1].reshape(1, -1, 1, 1)
 
@@ -77,26 +129,34 @@ class TrainBatches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
         device = self.images.x.device
+        amounts, shape = self.augmentation, (int(self.images.x.shape[2]), int(self.images.x.shape[3]))
+        windowed = amounts.flip or amounts.crop is not None
         order = torch.randperm(len(self.images), generator=generator).to(device)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
-            images, labels = self.images.batch(order[start : start + self.batch_size])
-            # Interpolation blends with 0 outside the image, which must be what pixel 0 stands for.
-            moved = augment(images - self.background, self.augmentation, generator) + self.background
-            yield moved, labels
+            window = None
+            if windowed:
+                done = self.epoch / self.epochs
+                window = Window.draw(amounts.crop, amounts.flip, shape, self.batch_size, done, generator)
+            images, labels = self.images.batch(order[start : start + self.batch_size], window)
+            if amounts.is_affine:
+                # Interpolation blends with 0 outside the image, which must be what pixel 0 stands for.
+                images = augment(images - self.background, amounts, generator) + self.background
+            yield images, labels
 
 
 class EvalBatches:
-    """All samples in order, unchanged, in batches of at most `batch_size`."""
+    """All samples in order, unchanged, in batches of at most `batch_size`; none while `skip` is set."""
 
     def __init__(self, images: TensorImages, batch_size: int = 500) -> None:
         self.images = images
         self.batch_size = batch_size
+        self.skip = False
 
     def __len__(self) -> int:
         return (len(self.images) + self.batch_size - 1) // self.batch_size
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(self.images), self.batch_size):
+        for start in range(0, 0 if self.skip else len(self.images), self.batch_size):
             end = min(start + self.batch_size, len(self.images))
             yield self.images.batch(torch.arange(start, end, device=self.images.x.device))
 

@@ -29,6 +29,7 @@ from onebit.train.checkpoint import (
 )
 from onebit.train.classifier import Classifier
 from onebit.train.data import EvalBatches, TensorImages, TrainBatches, epoch_seed
+from onebit.train.layers import binary_weights
 from onebit.train.process import training_process
 from onebit.train.recipes import Recipe, get_recipe
 from onebit.train.recording import ProgressBar, RunRecorder
@@ -83,12 +84,12 @@ def train(
     if state is not None and len(state.rows) == epochs and (run_dir / MODEL_FILE).is_file():
         return _result(run_dir, load_checkpoint(run_dir / MODEL_FILE, recipe=recipe).accuracy, state.rows)
 
-    train_set = load_dataset(f"{recipe.dataset}:train", data_dir=data_dir, download=download)
+    train_set = load_dataset(f"{recipe.dataset}:train", data_dir=data_dir, download=download).take(recipe.train_images)
     test_set = load_dataset(f"{recipe.dataset}:test", data_dir=data_dir, download=download)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with training_process(threads):
         images = TensorImages(train_set, recipe.preprocessing, device)
-        batches = TrainBatches(images, recipe.batch_size, recipe.augmentation, seed)
+        batches = TrainBatches(images, recipe.batch_size, recipe.augmentation, seed, epochs)
         tests = EvalBatches(TensorImages(test_set, recipe.preprocessing, device))
         module = _untrained(recipe, seed)
         classifier = Classifier(module, recipe, epochs=epochs, batches=batches, tests=tests, state=state)
@@ -97,6 +98,7 @@ def train(
         _log.info("%s: %d train, %d test images (%s)", recipe.name, len(train_set), len(test_set), test_set.note)
         _fit(classifier, epochs - len(recorder.rows), device, [recorder, *([ProgressBar(epochs)] if progress else [])])
         accuracy = recorder.rows[-1].val_accuracy
+        classifier.finish()
         save_model(run_dir / MODEL_FILE, module, recipe, accuracy=accuracy, epochs=epochs, seed=seed)
     return _result(run_dir, accuracy, recorder.rows)
 
@@ -162,6 +164,9 @@ def _untrained(recipe: Recipe, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(epoch_seed(seed, -1))
         module = recipe.model()
+    with torch.no_grad():
+        for weight in binary_weights(module):
+            weight.mul_(recipe.latent_scale)
     # Channels last in memory: convolutions of this size run 1.3 to 1.9 times as fast.
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module
@@ -173,6 +178,7 @@ def _fit(classifier: Classifier, epochs: int, device: torch.device, callbacks: l
     trainer = pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1,
+        precision=classifier.recipe.precision,
         max_epochs=epochs,
         callbacks=callbacks,
         logger=False,

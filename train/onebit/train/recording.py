@@ -1,4 +1,4 @@
-"""What a run writes and shows while it trains: metrics.csv, last.ckpt, the progress bar."""
+"""What a run writes and shows while it trains: metrics.csv, layers.csv, last.ckpt, the progress bar."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from onebit.core.files import atomic_write_text
 from onebit.train.checkpoint import RESUME_FILE, EpochRow, RunState, save_run_state
 from onebit.train.classifier import Classifier
+from onebit.train.statistics import LayerStatistics
 
 METRICS_FILE = "metrics.csv"
+LAYERS_FILE = "layers.csv"
 
 _log = logging.getLogger(__name__)
 
 
 class RunRecorder(pl.Callback):
-    """After every epoch: a row of metrics.csv and a new last.ckpt, in this order, each written as a whole.
+    """After every epoch: a row of metrics.csv, rows of layers.csv and a new last.ckpt, each file written as a whole.
 
     `identity` names the run (its rows and tensors are ignored), `rows` are those of the epochs before a resume.
     """
@@ -49,17 +51,40 @@ class RunRecorder(pl.Callback):
             val_accuracy=pl_module.val_accuracy,
             lr=pl_module.learning_rate,
             seconds=time.monotonic() - self._started,
+            **_over_all(pl_module.statistics),
         )
         self.rows.append(row)
         atomic_write_text(self.run_dir / METRICS_FILE, metrics_text(self.rows))
+        self._append_layers(row.epoch, pl_module.statistics)
         state = replace(
             self.identity,
             rows=tuple(self.rows),
             module=pl_module.module.state_dict(),
             optimizer=trainer.optimizers[0].state_dict(),
+            flipped=pl_module.flips.state(),
         )
         save_run_state(self.run_dir / RESUME_FILE, state)
         _log.info("epoch %d: loss %.4f, test accuracy %.2f %%", row.epoch, row.train_loss, 100 * row.val_accuracy)
+
+    def _append_layers(self, epoch: int, statistics: Sequence[LayerStatistics]) -> None:
+        """Adds the epoch to layers.csv; what a run that was cut off wrote of this epoch or later ones goes."""
+        path = self.run_dir / LAYERS_FILE
+        kept = path.read_text(encoding="utf-8").splitlines()[1:] if path.is_file() else []
+        kept = [line for line in kept if int(line.split(",", 1)[0]) < epoch]
+        header = ",".join(("epoch", *(field.name for field in fields(LayerStatistics))))
+        lines = [f"{epoch},{item.layer},{item.weights}," + ",".join(_digits(item)) for item in statistics]
+        atomic_write_text(path, "\n".join([header, *kept, *lines]) + "\n")
+
+
+def _digits(item: LayerStatistics) -> list[str]:
+    return [f"{value:.6f}" for value in (item.flips, item.never_flipped, item.clamped, item.entropy)]
+
+
+def _over_all(statistics: Sequence[LayerStatistics]) -> dict[str, float]:
+    """The means of the layers' figures, each layer counted by its number of weights."""
+    weights = sum(item.weights for item in statistics)
+    names = ("flips", "never_flipped", "clamped", "entropy")
+    return {name: sum(getattr(item, name) * item.weights for item in statistics) / max(weights, 1) for name in names}
 
 
 def metrics_text(rows: Sequence[EpochRow]) -> str:
@@ -69,7 +94,12 @@ def metrics_text(rows: Sequence[EpochRow]) -> str:
     writer.writerow([field.name for field in fields(EpochRow)])
     for row in rows:
         values = {**asdict(row), "train_loss": f"{row.train_loss:.6f}", "lr": f"{row.lr:.6g}"}
-        writer.writerow({**values, "seconds": f"{row.seconds:.2f}"}.values())
+        values |= {
+            "seconds": f"{row.seconds:.2f}",
+            "val_accuracy": "" if row.val_accuracy != row.val_accuracy else row.val_accuracy,
+        }
+        values |= {name: f"{getattr(row, name):.6f}" for name in ("flips", "never_flipped", "clamped", "entropy")}
+        writer.writerow(values.values())
     return text.getvalue()
 
 

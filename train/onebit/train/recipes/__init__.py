@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from onebit.core.errors import BadInputError
-from onebit.train.recipes.base import Augmentation, CosineSchedule, Recipe
+from onebit.train.recipes.base import (
+    Augmentation,
+    CosineSchedule,
+    LinearSchedule,
+    MultiStepSchedule,
+    RandomCrop,
+    Recipe,
+)
 from onebit.train.recipes.digits import DIGITS, DIGITS_FULL
+from onebit.train.recipes.fashion import FASHION
 
-__all__ = ["Augmentation", "CosineSchedule", "Recipe", "get_recipe", "list_recipes", "recipe_names"]
+__all__ = [
+    "Augmentation", "CosineSchedule", "LinearSchedule", "MultiStepSchedule", "RandomCrop", "Recipe", "get_recipe",
+    "list_recipes", "recipe_names",
+]  # fmt: skip
 
-_RECIPES = {recipe.name: recipe for recipe in (DIGITS, DIGITS_FULL)}
+_RECIPES = {recipe.name: recipe for recipe in (DIGITS, DIGITS_FULL, FASHION)}
 
 
 def list_recipes() -> tuple[Recipe, ...]:

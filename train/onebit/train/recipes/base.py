@@ -5,16 +5,40 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from torch import nn
 
 from onebit.core.metadata import ModelMetadata, Preprocessing
+from onebit.train.methods.base import Method
+from onebit.train.optimizers import Adam, OptimizerConfig
+
+
+@dataclass(frozen=True)
+class RandomCrop:
+    """A window of `size` x `size` pixels at a random place of the image, widened by `pad` pixels on every side.
+
+    `fill` is what the widened part shows: "edge" repeats the border pixel, "zero" is pixel value 0. Until the share
+    `small_until` of the run is over, windows of `small_size` pixels are cut instead: an epoch of 24x24 windows costs
+    little more than half of one of 32x32, and a network that ends in a global mean takes either.
+    """
+
+    size: int
+    pad: int = 4
+    fill: Literal["edge", "zero"] = "zero"
+    small_size: int = 0
+    small_until: float = 0.0
+
+    def size_at(self, done: float) -> int:
+        """The window's side when the share `done` of the run (0 to 1) is over."""
+        return self.small_size if done < self.small_until else self.size
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random affine change of every training image; each amount is drawn uniformly from [-value, +value].
+    """Random change of every training image: `crop`, a mirror image for every other one if `flip`, an affine map.
 
+    The amounts of the affine map are drawn uniformly from [-value, +value]; if all are 0 there is none.
     `shift_pixels` moves along both axes, `rotation_degrees` turns about the centre, `zoom` scales by 1 + amount,
     `shear` slants by that tangent, `elastic_pixels` bends: 5x5 points over the image are moved at random, those
     between them by bicubic interpolation. Pixels are interpolated bilinearly, outside is 0.
@@ -25,11 +49,18 @@ class Augmentation:
     zoom: float = 0.0
     shear: float = 0.0
     elastic_pixels: float = 0.0
+    flip: bool = False
+    crop: RandomCrop | None = None
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether images are interpolated at all."""
+        return any((self.shift_pixels, self.rotation_degrees, self.zoom, self.shear, self.elastic_pixels))
 
 
 @dataclass(frozen=True)
-class CosineSchedule:
-    """Learning rate = peak * (1 + cos(pi * progress)) / 2, after a linear warm-up over `warmup_epochs`."""
+class Schedule:
+    """A learning rate: `peak` times a factor that falls with progress, after a linear warm-up over `warmup_epochs`."""
 
     peak: float
     warmup_epochs: float = 0.0
@@ -37,7 +68,41 @@ class CosineSchedule:
     def rate(self, epoch: float, epochs: int) -> float:
         """The learning rate at a fractional `epoch` of `epochs` in all."""
         warmup = min(1.0, epoch / self.warmup_epochs) if self.warmup_epochs > 0 else 1.0
-        return self.peak * warmup * 0.5 * (1.0 + math.cos(math.pi * min(epoch / epochs, 1.0)))
+        return self.peak * warmup * self.factor(min(epoch / epochs, 1.0))
+
+    def factor(self, done: float) -> float:
+        """The share of the peak when the share `done` of the run (0 to 1) is over."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class CosineSchedule(Schedule):
+    """factor = (1 + cos(pi * done)) / 2."""
+
+    def factor(self, done: float) -> float:
+        """See the class."""
+        return 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+@dataclass(frozen=True)
+class LinearSchedule(Schedule):
+    """factor = 1 - done."""
+
+    def factor(self, done: float) -> float:
+        """See the class."""
+        return 1.0 - done
+
+
+@dataclass(frozen=True)
+class MultiStepSchedule(Schedule):
+    """factor = `gamma` to the power of the number of `milestones` (shares of the run) that are over."""
+
+    milestones: tuple[float, ...] = (0.5, 0.75, 0.9)
+    gamma: float = 0.1
+
+    def factor(self, done: float) -> float:
+        """See the class."""
+        return float(self.gamma ** sum(done >= milestone for milestone in self.milestones))
 
 
 @dataclass(frozen=True)
@@ -45,7 +110,13 @@ class Recipe:
     """A named, reproducible training run.
 
     `model` builds the untrained network; `dataset` is a name for `onebit.core.datasets.load_dataset`, whose train split
-    is learned from and whose test split is only measured on. `input_shape` is (C, H, W). Optimizer: Adam.
+    (the first `train_images` of it, if given) is learned from and whose test split is only measured on, after every
+    `validate_every`-th epoch and the last. `input_shape` is (C, H, W).
+
+    `latent_scale` multiplies the initial latent weights of binary layers: smaller ones flip earlier. `latent_clamp`
+    keeps them in [-value, +value] (beyond 1 the clipped straight-through estimator gives no gradient). With
+    `precision` "bf16-mixed" convolutions and matrix products multiply in bfloat16 (+-1 is exact) while training;
+    accuracy is always measured in float32.
     """
 
     name: str
@@ -56,11 +127,18 @@ class Recipe:
     classes: tuple[str, ...]
     epochs: int
     batch_size: int
-    schedule: CosineSchedule
+    schedule: Schedule
     augmentation: Augmentation
+    optimizer: OptimizerConfig = field(default_factory=Adam)
+    methods: tuple[Method, ...] = ()
     seed: int = 1
     label_smoothing: float = 0.0
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    latent_scale: float = 1.0
+    latent_clamp: float | None = 1.0
+    train_images: int | None = None
+    validate_every: int = 1
 
     def metadata(self) -> ModelMetadata:
         """What travels with a model trained by this recipe."""
