@@ -23,6 +23,16 @@ typedef struct {
 void ob_bconv2d_bits(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter,
                      const int32_t *threshold, uint32_t *patch, uint32_t *output);
 
+/* Packed bits out: bit = (below[o] < x < end[o]), inverted where bit o of `outside` is set. */
+void ob_bconv2d_bits_range(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter,
+                           const int32_t *below, const int32_t *end, const uint32_t *outside, uint32_t *patch,
+                           uint32_t *output);
+
+/* Packed bits out: bit n % 32 of table[o * columns + n / 32] with n = x >> index_shift. */
+void ob_bconv2d_bits_table(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter,
+                           const uint32_t *table, int32_t columns, int32_t index_shift, uint32_t *patch,
+                           uint32_t *output);
+
 /* int8 out, [OH, OW, O]: clamp((x * multiplier[o] + offset[o]) >> shift, -128, 127); the sum must fit int32. */
 void ob_bconv2d_i8(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter,
                    const int32_t *multiplier, const int32_t *offset, int32_t shift, uint32_t *patch, int8_t *output);

@@ -7,6 +7,10 @@
 /* Packed bits: the maximum of +1/-1 is the AND of the words. */
 void ob_bmaxpool2d(const ob_window *window, const uint32_t *input, int32_t words, uint32_t *output);
 
+/* Packed bits: the maximum, but the minimum (the OR) in the channels whose bit of `minima` [words] is set. */
+void ob_bpool2d(const ob_window *window, const uint32_t *input, const uint32_t *minima, int32_t words,
+                uint32_t *output);
+
 /* int8, then clamp to [low, high]. */
 void ob_maxpool2d_i8(const ob_window *window, const int8_t *input, int32_t channels, int32_t low, int32_t high,
                      int8_t *output);

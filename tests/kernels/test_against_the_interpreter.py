@@ -106,7 +106,20 @@ def test_the_table_reaches_every_kernel(host: HostCode, dsp: HostCode) -> None:
 
 #: nets whose kernels the DSP extension changes, and one of each other kind
 DSP_NETS = [name for name in NETS if name.startswith(("linear_", "zero_point_", "int8_head_"))]
-MIXED = [*DSP_NETS, "bits_33", "int8_33", "zeros_33", "groups_2", "table", "float_stage", "int8_pools", "copy_int8"]
+MIXED = [
+    *DSP_NETS,
+    "bits_33",
+    "int8_33",
+    "zeros_33",
+    "groups_2",
+    "table",
+    "float_stage",
+    "int8_pools",
+    "copy_int8",
+    "ranges_zero_padded",
+    "bit_table",
+    "minima",
+]
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +150,14 @@ def test_integer_kernels_on_emulated_cores(target: str, requires_tool: RequireTo
     assert {"_dsp" in step.kernel for step in result.steps if step.op in ("CONV_2D", "onebit.ConvSign")} == {has_dsp}
     assert result.ok, result.first_mismatch
     assert result.outputs_compared == 3 * (1 * 2 * 7)
+
+
+@pytest.mark.parametrize("name", ["ranges", "bit_table", "minima"])
+def test_signs_that_rise_and_fall_on_an_emulated_core(name: str) -> None:
+    result = simulate(write_model(graph_of(name)), "random:2", target="cortex-m4", layers=True, emulator="unicorn")
+    assert result.ok, result.first_mismatch
+    stages = {"ranges": "ob_bconv2d_bits_range", "minima": "ob_bpool2d"}
+    assert stages.get(name, "ob_bconv2d_bits_table") in {step.kernel for step in result.steps}
 
 
 def check_build(compiler: Compiler, folder: Path, truth: Truth, *extra: str, dsp: bool = False) -> None:

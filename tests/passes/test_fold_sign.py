@@ -15,18 +15,11 @@ import pytest
 from onebit.core import DType, Graph, Node, Quantization, Tensor, evaluate
 from onebit.core.bits import unpack
 from onebit.core.graph import Array
-from onebit.core.ops import Activation, Add, LceBconv2d, LceQuantize, Mul, Padding, PoolWindow, Reshape
-from onebit.core.passes import enumeration
-from onebit.core.passes.enumeration import (
-    Refusal,
-    SignChain,
-    Thresholds,
-    accumulator_values,
-    enumerate_chain,
-    refusals,
-    solve_threshold,
-)
+from onebit.core.ops import Abs, Activation, Add, LceBconv2d, LceQuantize, Mul, Padding, PoolWindow, Reshape
+from onebit.core.passes import fold_sign
+from onebit.core.passes.enumeration import Chain, Refusal, accumulator_values
 from onebit.core.passes.fold_sign import fold_sign_into_bconv
+from onebit.core.passes.sign_table import SignTable, refusals, solve_signs, solve_thresholds
 from support.nets import Net
 from support.passes import all_signs, chain_of, names, run_pass
 
@@ -259,14 +252,32 @@ def refuse(graph: Graph) -> None:
     assert fold_sign_into_bconv(graph) is graph
 
 
-def test_a_negative_scale_behind_a_pool_is_refused_and_named() -> None:
+def test_a_negative_scale_behind_a_pool_has_no_form_in_lce() -> None:
+    """Its sign is the smallest of a window, see test_fold_sign_into_ranges.py."""
     factor = np.ones(16)
     factor[5] = -0.5
     graph = point().pool().mul(factor).add(np.zeros(16)).quantize().graph()
     refuse(graph)
+    assert refusals(graph) == []
+    table = solve_signs(graph, chain_of(graph))
+    assert isinstance(table, SignTable)
+    assert [np.flatnonzero(falling).tolist() for falling in table.falling] == [[5]]
+
+
+def test_a_sign_that_is_no_step_of_the_pooled_value_is_refused_and_named() -> None:
+    """|max - 1| - 2: the sign rises and falls with what the pool gives."""
+    graph = point().pool().add(np.full(16, -1.0)).node(Abs(), dtype=DType.FLOAT32).add([-2.0]).quantize().graph()
+    refuse(graph)
     ((chain, refusal),) = refusals(graph)
-    assert chain.sign.output == graph.outputs[0]
-    assert refusal.reason.startswith("channel 5: its sign falls as the pooled value rises")
+    assert chain.output == graph.outputs[0]
+    assert refusal.reason == "channel 1: its sign is not a single step of the value that is pooled"
+
+
+def test_numbers_that_are_none_are_not_pooled() -> None:
+    factor = np.full(16, 3e38)
+    net = point(multiplier=np.full(16, 3e38), bias=np.full(16, 3e38)).mul(factor).pool().mul(np.ones(16)).quantize()
+    ((_, refusal),) = refusals(net.graph())
+    assert refusal.reason == "a value that is pooled is not a number"
 
 
 def test_a_zero_scale_behind_a_pool_is_no_reason() -> None:
@@ -281,19 +292,28 @@ def test_a_negative_scale_behind_a_pool_is_no_reason_where_the_sign_never_change
     assert names(fold(point().pool().mul(factor).add(term).quantize()))[-1] == "LceBMaxPool2d"
 
 
-def test_a_sign_that_is_no_single_step_is_refused_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Today's operators rise or fall, so that the values come from a stand-in; the pass does not rely on it."""
-
-    def bumpy(graph: Graph, chain: SignChain) -> tuple[Array, Array, Array]:
-        x, pooled, negative = enumerate_chain(graph, chain)
-        negative[:, 3] = np.arange(len(x)) == len(x) // 2
-        return x, pooled, negative
-
-    monkeypatch.setattr(enumeration, "enumerate_chain", bumpy)
-    graph = point().mul(np.ones(16)).quantize().graph()
+def test_a_sign_that_is_no_single_step_has_no_form_in_lce() -> None:
+    graph = point().node(Abs(), dtype=DType.FLOAT32).add([-2.0]).quantize().graph()
     refuse(graph)
-    ((_, refusal),) = refusals(graph)
-    assert refusal.reason == f"channel 3: the sign is not a single step over the {K + 1} accumulator values"
+    table = solve_signs(graph, chain_of(graph))
+    assert isinstance(table, SignTable)
+    assert solve_thresholds(table) is None
+
+
+def test_every_chain_is_solved_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused or not: what is rewritten before or behind a chain changes nothing for it."""
+    solved: list[str] = []
+
+    def counting(graph: Graph, chain: Chain) -> SignTable | Refusal:
+        solved.append(chain.output)
+        return solve_signs(graph, chain)
+
+    monkeypatch.setattr(fold_sign, "solve_signs", counting)
+    net = Net((1, 6, 6, 8)).quantize()
+    for _ in range(4):
+        net.bconv(8).quantize().bconv(8).node(Abs(), dtype=DType.FLOAT32).add([-2.0]).quantize()
+    fold_sign_into_bconv(net.graph())
+    assert len(solved) == len(set(solved)) == 8
 
 
 @pytest.mark.parametrize("zero", [0.0, 1.0])
@@ -327,13 +347,13 @@ def _per_pixel() -> Graph:
     return point().add(np.ones((*X.shape[:3], 16))).quantize().graph()
 
 
-def _two_pools() -> Graph:
-    return point().pool().pool().quantize().graph()
-
-
 def _reshape() -> Graph:
     net = point()
     return net.node(Reshape((1, 16, 256, 16)), dtype=DType.FLOAT32, shape=(1, 16, 256, 16)).quantize().graph()
+
+
+def _reshape_between_pools() -> Graph:
+    return point().pool().reshape(1, 16, 64, 16).pool().mul([0.5]).quantize().graph()
 
 
 def _one_channel_repeated() -> Graph:
@@ -371,8 +391,8 @@ def _first_is_no_convolution() -> Graph:
 @pytest.mark.parametrize(
     "make",
     [
-        _per_pixel, _one_channel_repeated, _two_pools, _reshape, _computed_operand, _other_operator, _zero_padded,
-        _squared, _first_is_no_convolution,
+        _per_pixel, _one_channel_repeated, _reshape, _reshape_between_pools, _computed_operand, _other_operator,
+        _zero_padded, _squared, _first_is_no_convolution,
     ],
     ids=lambda make: make.__name__.strip("_"),
 )  # fmt: skip
@@ -399,8 +419,10 @@ def test_thresholds_against_plain_loops(seed: int) -> None:
     f = np.float32
     m, b, g, c = (rng.normal(size=16).astype(f) for _ in range(4))
     graph = point(multiplier=m, bias=b).mul(g).add(c).quantize().graph()
-    solved = solve_threshold(graph, chain_of(graph))
-    assert isinstance(solved, Thresholds)
+    table = solve_signs(graph, chain_of(graph))
+    assert isinstance(table, SignTable)
+    solved = solve_thresholds(table)
+    assert solved is not None
     for o in range(16):
         for p in range(K + 1):
             # LCE: f32(2p) * f32(-m) + f32(b + K * m), two roundings
@@ -408,11 +430,6 @@ def test_thresholds_against_plain_loops(seed: int) -> None:
             y = f(f(f(f(f(2 * p) * f(-m[o])) + folded) * g[o]) + c[o])
             x = 2 * (K - p) if solved.flip[o] else 2 * p
             assert (x > solved.doubled[o]) == (y < 0), (o, p)
-
-
-def test_a_refusal_says_why() -> None:
-    graph = point().pool().mul(np.full(16, -1.0)).quantize().graph()
-    assert isinstance(solve_threshold(graph, chain_of(graph)), Refusal)
 
 
 # --------------------------------------------------------------------------------------------------------------- names

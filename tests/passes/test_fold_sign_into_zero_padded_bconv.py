@@ -17,7 +17,6 @@ from onebit.core.bits import unpack
 from onebit.core.graph import Array
 from onebit.core.ops import Activation, LceBconv2d, View
 from onebit.core.passes import run_passes
-from onebit.core.passes.enumeration import refusals
 from onebit.core.passes.fold_sign import fold_sign_into_bconv
 from support.nets import Net
 from support.passes import names, run_pass
@@ -87,12 +86,10 @@ def test_a_pool_between_them(shape: tuple[int, ...]) -> None:
     assert names(fold(net, every_input(shape))) == ["LceQuantize", "BinaryConvSign", "LceBMaxPool2d"]
 
 
-def test_a_negative_scale_behind_the_pool_is_refused() -> None:
-    net = net_of((1, 4, 4, 5)).pool().mul(np.full(24, -1.0)).quantize()
-    graph = net.graph()
-    assert fold_sign_into_zero_padded_bconv(graph) is graph
-    ((_, refusal),) = refusals(graph)
-    assert refusal.reason.startswith("channel 0: its sign falls")
+def test_a_negative_scale_behind_the_pool_takes_minima() -> None:
+    shape = (1, 2, 2, 3)
+    net = net_of(shape).pool().mul(np.linspace(-1, 1, 24)).add(np.linspace(1, 2, 24)).quantize()
+    assert names(fold(net, every_input(shape))) == ["LceQuantize", "BinaryConvSign", "BinaryPool"]
 
 
 @pytest.mark.parametrize("zero_point", [-128, -3, 127])

@@ -12,6 +12,7 @@ from onebit.core import DType, Graph, Quantization, evaluate
 from onebit.core.errors import SpecError
 from onebit.core.ops import Activation, LceBconv2d, MaxPool2d, Padding
 from onebit.core.passes import run_passes
+from support.chains import random_step
 from support.edits import with_tensor
 from support.nets import INT8_INPUT, Net
 from support.passes import names
@@ -83,6 +84,7 @@ def test_the_order_is_the_one_that_its_reasons_give() -> None:
         "sign_before_pool",
         "fold_sign_into_bconv",
         "fold_sign_into_zero_padded_bconv",
+        "fold_sign_into_ranges",
         "fold_sign_into_conv",
         "integer_output_stage",
     ]
@@ -138,11 +140,11 @@ def test_nor_with_zero_padding() -> None:
     assert {eliminated[name] for name in ("lcebconv2d_3", "lcebconv2d_8")} == {"fold_sign_into_zero_padded_bconv"}
 
 
-def test_a_negative_scale_behind_a_pool_stays_in_float() -> None:
+def test_nor_with_a_negative_scale_behind_a_pool() -> None:
     built = Net((1, 8, 8, 16)).quantize().bconv(8).pool().mul(np.linspace(-1, 1, 8)).add(np.linspace(1, -1, 8))
     graph, eliminated = check(built.quantize().bconv(4))
-    assert names(graph) == ["LceQuantize", "LceBconv2d", "MAX_POOL_2D", "MUL", "ADD", "LceQuantize", "LceBconv2d"]
-    assert eliminated == {}
+    assert names(graph) == ["LceQuantize", "BinaryConvSign", "BinaryPool", "LceBconv2d"]
+    assert set(eliminated.values()) == {"fold_sign_into_ranges"}
 
 
 def test_int8_between_binary_convolutions_is_never_computed() -> None:
@@ -205,13 +207,15 @@ def _random_middle(built: Net, rng: np.random.Generator) -> None:
     for _ in range(int(rng.integers(4))):
         if built.now.dtype is DType.BITS:
             return
-        choice, channels = rng.integers(4), built.now.shape[-1]
+        choice, channels = rng.integers(5), built.now.shape[-1]
         if choice == 0 and min(built.now.shape[1:3]) > 1:
             built.pool(2, Padding(rng.integers(2)), Activation(rng.integers(4)))
         elif built.now.dtype is DType.FLOAT32 and choice in (1, 2):
             values = rng.choice([rng.normal(size=channels), np.abs(rng.normal(size=channels)), np.zeros(channels)])
             step = built.mul if choice == 1 else built.add
             step(values, Activation(rng.integers(4)))
+        elif built.now.dtype is DType.FLOAT32 and choice == 4:
+            random_step(built, rng)
 
 
 @pytest.mark.parametrize("seed", range(60))

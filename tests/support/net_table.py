@@ -19,6 +19,7 @@ from onebit.core.ops import (
     Padding,
     PoolWindow,
 )
+from support.chains import minima, ranges, several_ranges
 from support.elementwise_nets import CHAINS
 from support.movement_nets import every_movement
 from support.nets import INT8_INPUT, Net
@@ -197,6 +198,13 @@ NETS: dict[str, Callable[[], Any]] = {
     .add(np.linspace(1, -1, 40)).quantize().bconv(5, activation=Activation.RELU6),
     "pool_first": lambda: Net((1, 6, 6, 33)).quantize().bconv(40).pool().mul(np.linspace(-1, 2, 40)).quantize()
     .bconv(5),
+    "ranges": lambda: ranges(Net((1, 5, 6, 64)).quantize().bconv(40)).bconv(5),
+    "ranges_zero_padded": lambda: ranges(Net((1, 5, 6, 66)).quantize().bconv(33, pad_value=0, stride=(2, 1))).bconv(5),
+    "ranges_in_groups": lambda: ranges(Net((1, 5, 6, 128)).quantize().bconv(70, groups=2)).bconv(5),
+    "bit_table": lambda: several_ranges(Net((1, 5, 6, 64)).quantize().bconv(40)).bconv(5),
+    "bit_table_of_odd_values": lambda: several_ranges(Net((1, 5, 6, 3)).quantize().bconv(33, pad_value=0)).bconv(5),
+    "minima": lambda: minima(Net((1, 7, 12, 33)).quantize().bconv(40)).bconv(5),
+    "minima_zero_padded": lambda: minima(Net((1, 7, 12, 32)).quantize().bconv(64, pad_value=0)).bconv(5),
     "table": lambda: bent_stage(32, 14),
     "table_zero_padded": lambda: bent_stage(34, 14, pad_value=0),
     "table_of_odd_values": lambda: bent_stage(33, 13, pad_value=0),

@@ -9,7 +9,7 @@ import numpy as np
 from onebit.core import Graph, evaluate
 from onebit.core.graph import Array
 from onebit.core.passes import Pass, PassResult, run_passes
-from onebit.core.passes.enumeration import SignChain, find_sign_chain
+from onebit.core.passes.enumeration import Chain, sign_chains
 
 
 def names(graph: Graph) -> list[str]:
@@ -24,9 +24,9 @@ def all_signs(channels: int) -> Array:
     return patterns.reshape(1, height, -1, channels)
 
 
-def chain_of(graph: Graph) -> SignChain:
+def chain_of(graph: Graph) -> Chain:
     """The only chain of the graph that ends in a sign."""
-    (chain,) = [c for node in graph.nodes if (c := find_sign_chain(graph, node)) is not None]
+    (chain,) = sign_chains(graph)
     return chain
 
 

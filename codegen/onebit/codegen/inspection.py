@@ -18,7 +18,7 @@ from onebit.core.ops import (
     ResizeNearestNeighbor,
     View,
 )
-from onebit.core.passes.enumeration import refusals
+from onebit.core.passes.sign_table import refusals
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from onebit.core import bits
 from onebit.core.graph import Array, DType
 from onebit.core.ops import BinaryWindow, Conv2d, Op, View, register
 from onebit.core.ops.base import Shape, constraint
+from onebit.core.ops.pooling import BinaryPooling
 
 
 @dataclass(frozen=True)
-class _IntegerBconv2d(Op):
+class IntegerBconv2d(Op):
     """A binary convolution whose output stage is integer arithmetic on doubled popcounts x (see `LceBconv2d`).
 
     Inputs: bits, filter bits, then the constants of the output stage.
@@ -44,13 +45,17 @@ class _IntegerBconv2d(Op):
         rows, cols = self.window.axes(view.input(0), view.input(1))
         return (1, rows.out, cols.out, view.input(1).shape[0])
 
+    def index_shift(self, view: View) -> int:
+        """1 where all accumulators are even, so that a table has K + 1 columns, else 0."""
+        return 0 if self.window.zero_padded and view.input(1).shape[3] % 2 else 1
+
     def macs(self, view: View) -> tuple[int, int]:
         return view.output.elements * self.window.taps(view.input(1)), 0
 
 
 @register
 @dataclass(frozen=True)
-class BinaryConvSign(_IntegerBconv2d):
+class BinaryConvSign(IntegerBconv2d):
     """Packed bits out: bit = (x > threshold), int32 thresholds on doubled popcounts. Any padding, any channel count."""
 
     name = "onebit.BinaryConvSign"
@@ -65,7 +70,66 @@ class BinaryConvSign(_IntegerBconv2d):
 
 @register
 @dataclass(frozen=True)
-class BinaryConvScale(_IntegerBconv2d):
+class BinaryConvRange(IntegerBconv2d):
+    """Packed bits out: bit = (below < x < end), inverted in the channels whose bit of `outside` is set.
+
+    Inputs behind the filter: below and end int32 [O] on doubled popcounts, outside bits [O].
+    """
+
+    name = "onebit.BinaryConvRange"
+    arity = (5, 5)
+
+    def infer(self, view: View) -> tuple[Shape, DType]:
+        return self._shape(view), DType.BITS
+
+    def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
+        x = self._accumulate(view, args)
+        below, end, outside = (view.input(i).constant() for i in (2, 3, 4))
+        return bits.pack((x > below) & (x < end)) ^ outside
+
+
+@register
+@dataclass(frozen=True)
+class BinaryConvBitTable(IntegerBconv2d):
+    """Packed bits out by lookup: bit n of table[o] with n = x >> 1, or n = x (see `index_shift`)."""
+
+    name = "onebit.BinaryConvBitTable"
+    arity = (3, 3)
+
+    def infer(self, view: View) -> tuple[Shape, DType]:
+        return self._shape(view), DType.BITS
+
+    def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
+        index = self._accumulate(view, args) >> self.index_shift(view)
+        table = bits.unpack(view.input(2).constant(), view.input(2).shape[1])
+        return bits.pack(table[np.arange(table.shape[0]), index])
+
+
+@register
+@dataclass(frozen=True)
+class BinaryPool(BinaryPooling):
+    """Largest sign of a window, or the smallest in the channels whose bit of the second input, bits [C], is set."""
+
+    name = "onebit.BinaryPool"
+    arity = (2, 2)
+    internal = True
+
+    @constraint
+    def dtypes(self, view: View) -> bool:
+        """the input is packed bits, the second a constant of as many bits as it has channels"""
+        x, minima = view.input(0), view.input(1)
+        return x.dtype is minima.dtype is DType.BITS and minima.is_constant and minima.shape == x.shape[3:]
+
+    def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
+        words, minima = args
+        assert words is not None and minima is not None
+        # the smallest sign is the largest of the negated ones
+        return self.largest(view, words ^ minima) ^ minima
+
+
+@register
+@dataclass(frozen=True)
+class BinaryConvScale(IntegerBconv2d):
     """int8 out: clamp((x * multiplier + offset) >> shift, low, high), int32 multiplier and offset, no overflow.
 
     The shift is arithmetic (floor). Requires |x * multiplier + offset| < 2**31 for all x in 0..2K.
@@ -90,7 +154,7 @@ class BinaryConvScale(_IntegerBconv2d):
 
 @register
 @dataclass(frozen=True)
-class BinaryConvTable(_IntegerBconv2d):
+class BinaryConvTable(IntegerBconv2d):
     """int8 out by lookup: table[o][x >> 1], or table[o][x] where zero padding meets an odd channel count."""
 
     name = "onebit.BinaryConvTable"
@@ -98,10 +162,6 @@ class BinaryConvTable(_IntegerBconv2d):
 
     def infer(self, view: View) -> tuple[Shape, DType]:
         return self._shape(view), DType.INT8
-
-    def index_shift(self, view: View) -> int:
-        """1 where all accumulators are even, so that the table has K + 1 columns, else 0."""
-        return 0 if self.window.zero_padded and view.input(1).shape[3] % 2 else 1
 
     def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
         index = self._accumulate(view, args) >> self.index_shift(view)

@@ -1,4 +1,4 @@
-"""Kernels of binary convolutions: one loop, five output stages."""
+"""Kernels of binary convolutions: one loop, and an output stage each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ from onebit.codegen.kernel import (
     register_kernel,
 )
 from onebit.codegen.kernels.common import constant, window_fields
-from onebit.codegen.ops import BinaryConvScale, BinaryConvSign, BinaryConvTable
+from onebit.codegen.ops import (
+    BinaryConvBitTable,
+    BinaryConvRange,
+    BinaryConvScale,
+    BinaryConvSign,
+    BinaryConvTable,
+    IntegerBconv2d,
+)
 from onebit.core.bits import words_for
 from onebit.core.graph import DType
 from onebit.core.ops import BinaryWindow, LceBconv2d, Op, View
@@ -29,7 +36,7 @@ _HEADER = "ob_bconv2d.h"
 
 def _window(view: View) -> BinaryWindow:
     op = view.node.op
-    assert isinstance(op, (LceBconv2d, BinaryConvSign, BinaryConvScale, BinaryConvTable))
+    assert isinstance(op, LceBconv2d | IntegerBconv2d)
     return op.window
 
 
@@ -87,6 +94,10 @@ def _threshold(view: View) -> tuple[Arg, ...]:
     return (constant("threshold", view.input(2)),)
 
 
+def _range(view: View) -> tuple[Arg, ...]:
+    return tuple(constant(role, view.input(i)) for i, role in enumerate(("below", "end", "outside"), start=2))
+
+
 def _scale(view: View) -> tuple[Arg, ...]:
     op = view.node.op
     assert isinstance(op, BinaryConvScale)
@@ -95,7 +106,7 @@ def _scale(view: View) -> tuple[Arg, ...]:
 
 def _table(view: View) -> tuple[Arg, ...]:
     op = view.node.op
-    assert isinstance(op, BinaryConvTable)
+    assert isinstance(op, BinaryConvTable | BinaryConvBitTable)
     table = constant("table", view.input(2))
     return table, Literal(table.data.shape[1]), Literal(op.index_shift(view))
 
@@ -111,6 +122,8 @@ def _float_stage(view: View) -> tuple[Arg, ...]:
 
 _kernel("ob_bconv2d_bits", BinaryConvSign, _threshold, DType.BITS)
 _kernel("ob_bconv2d_bits", LceBconv2d, _lce_threshold, DType.BITS)
+_kernel("ob_bconv2d_bits_range", BinaryConvRange, _range, DType.BITS, extra=3.0)
+_kernel("ob_bconv2d_bits_table", BinaryConvBitTable, _table, DType.BITS, extra=4.0)
 _kernel("ob_bconv2d_i8", BinaryConvScale, _scale, DType.INT8, extra=8.0)
 _kernel("ob_bconv2d_i8_table", BinaryConvTable, _table, DType.INT8, extra=4.0)
 _kernel("ob_bconv2d_f32", LceBconv2d, _float_stage, DType.FLOAT32, extra=10.0)

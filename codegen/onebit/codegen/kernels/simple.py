@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from onebit.codegen.kernel import Arg, Constant, Input, Kernel, Layout, Literal, Output, Struct, register_kernel
-from onebit.codegen.kernels.common import float_bounds, pixels, window_fields
-from onebit.codegen.ops import ConvertLayout
+from onebit.codegen.kernels.common import constant, float_bounds, pixels, window_fields
+from onebit.codegen.ops import BinaryPool, ConvertLayout
 from onebit.core.graph import DType
 from onebit.core.ops import (
     AveragePool2d,
@@ -22,6 +22,7 @@ from onebit.core.ops import (
     View,
 )
 from onebit.core.ops.lce_quantize import dequantized_levels
+from onebit.core.ops.pooling import BinaryPooling
 
 
 def _register(
@@ -64,12 +65,17 @@ def _dequantize_i8(view: View) -> tuple[Arg, ...]:
 
 def _pool_window(view: View) -> Struct:
     op = view.node.op
-    assert isinstance(op, (AveragePool2d, LceBMaxPool2d, MaxPool2d))
+    assert isinstance(op, (AveragePool2d, BinaryPooling, MaxPool2d))
     return Struct("ob_window", window_fields(*op.window.axes(view.input(0))))
 
 
 def _bmaxpool(view: View) -> tuple[Arg, ...]:
     return _pool_window(view), Input(), Literal(view.input(0).stored_shape[-1]), Output()
+
+
+def _bpool(view: View) -> tuple[Arg, ...]:
+    window, bits, words, output = _bmaxpool(view)
+    return window, bits, constant("minima", view.input(1)), words, output
 
 
 def _pool_i8(view: View) -> tuple[Arg, ...]:
@@ -107,6 +113,7 @@ _register("ob_quantize_bool", "ob_quantize.h", LceQuantize, _quantize_f32, 5.0, 
 _register("ob_dequantize_f32", "ob_quantize.h", LceDequantize, _quantize_f32, 6.0, (None, DType.FLOAT32))
 _register("ob_dequantize_i8", "ob_quantize.h", LceDequantize, _dequantize_i8, 6.0, (None, DType.INT8))
 _register("ob_bmaxpool2d", "ob_pool.h", LceBMaxPool2d, _bmaxpool, 0.2)
+_register("ob_bpool2d", "ob_pool.h", BinaryPool, _bpool, 0.3)
 _register("ob_maxpool2d_i8", "ob_pool.h", MaxPool2d, _pool_i8, 8.0, (DType.INT8, None))
 _register("ob_maxpool2d_f32", "ob_pool.h", MaxPool2d, _pool_f32, 8.0, (DType.FLOAT32, None))
 _register("ob_averagepool2d_i8", "ob_pool.h", AveragePool2d, _pool_i8, 8.0, (DType.INT8, None))

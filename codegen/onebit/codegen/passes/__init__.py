@@ -3,6 +3,7 @@
 from typing import Final
 
 from onebit.codegen.passes.fold_sign_into_conv import fold_sign_into_conv
+from onebit.codegen.passes.fold_sign_into_ranges import fold_sign_into_ranges
 from onebit.codegen.passes.fold_sign_into_zero_padded_bconv import fold_sign_into_zero_padded_bconv
 from onebit.codegen.passes.integer_output_stage import integer_output_stage
 from onebit.core.passes import Pass
@@ -16,6 +17,8 @@ PIPELINE: Final[tuple[Pass, ...]] = (
     fold_sign_into_bconv,
     # ... and onebit's where it does not (zero padding)
     fold_sign_into_zero_padded_bconv,
+    # ... and the signs that no single threshold expresses
+    fold_sign_into_ranges,
     # the 8-bit first layer writes bits, its int8 map never exists
     fold_sign_into_conv,
     # last: what is still int8 behind a binary convolution is really read as int8

@@ -8,7 +8,7 @@ from onebit.codegen.ops import ConvSign
 from onebit.core.graph import Array, DType, Graph, Node, Tensor
 from onebit.core.ops import Conv2d, LceQuantize, Requantization, View
 from onebit.core.passes import rewrite_all
-from onebit.core.passes.fold_sign import constant_tensor
+from onebit.core.passes.naming import constant_tensor
 
 
 def fold_sign_into_conv(graph: Graph) -> Graph:
@@ -31,7 +31,7 @@ def _fold_one(graph: Graph) -> Graph | None:
         solved = solve_conv_thresholds(View.of(graph, conv))
         if solved is None:
             continue
-        threshold = constant_tensor(graph, f"{sign.output}/threshold", solved)
+        threshold = constant_tensor(graph.tensors, f"{sign.output}/threshold", solved)
         node = Node(ConvSign(conv.op), (conv.inputs[0], conv.inputs[1], threshold.name), (sign.output,))
         bits = Tensor(sign.output, graph.tensors[sign.output].shape, DType.BITS)
         return graph.rewrite([conv, sign], [node], [bits, threshold])

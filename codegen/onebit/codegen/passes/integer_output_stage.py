@@ -9,8 +9,7 @@ from onebit.core.graph import Array, DType, Graph, Node, Tensor
 from onebit.core.ops import LceBconv2d, View
 from onebit.core.passes import rewrite_all
 from onebit.core.passes.enumeration import accumulator_values
-from onebit.core.passes.fold_sign import constant_tensor
-from onebit.core.passes.naming import fresh_name
+from onebit.core.passes.naming import constant_tensor, fresh_name
 
 #: bytes of a lookup table above which the float output stage stays
 MAX_TABLE_BYTES = 8192
@@ -40,8 +39,8 @@ def _rewrite_one(graph: Graph) -> Graph | None:
         if scaled is not None:
             shift, multiplier, offset = scaled
             constants = [
-                constant_tensor(graph, f"{node.output}/multiplier", multiplier),
-                constant_tensor(graph, f"{node.output}/offset", offset),
+                constant_tensor(graph.tensors, f"{node.output}/multiplier", multiplier),
+                constant_tensor(graph.tensors, f"{node.output}/offset", offset),
             ]
             op: BinaryConvScale | BinaryConvTable = BinaryConvScale(node.op.window, shift)
         elif wanted.size <= MAX_TABLE_BYTES:

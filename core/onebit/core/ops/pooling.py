@@ -50,10 +50,19 @@ class _Pool(Op):
         return (1, rows.out, cols.out, x.shape[3]), x.dtype
 
 
+@dataclass(frozen=True)
+class BinaryPooling(_Pool):
+    """Pools on packed bits."""
+
+    def largest(self, view: View, words: Array) -> Array:
+        """Maximum of +1/-1: AND of the words of the window."""
+        return np.asarray(np.bitwise_and.reduce(patches(words, *self.window.axes(view.input(0)), -1), axis=(3, 4)))
+
+
 @register
 @dataclass(frozen=True)
-class LceBMaxPool2d(_Pool, CustomOp):
-    """Maximum of +1/-1: AND of the words of the window."""
+class LceBMaxPool2d(BinaryPooling, CustomOp):
+    """Maximum of +1/-1."""
 
     name = "LceBMaxPool2d"
     arity = (1, 1)
@@ -66,8 +75,7 @@ class LceBMaxPool2d(_Pool, CustomOp):
     def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
         (words,) = args
         assert words is not None
-        windows = patches(words, *self.window.axes(view.input(0)), -1)
-        return np.asarray(np.bitwise_and.reduce(windows, axis=(3, 4)))
+        return self.largest(view, words)
 
     @classmethod
     def from_options(cls, options: Options) -> LceBMaxPool2d:

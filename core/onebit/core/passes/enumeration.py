@@ -1,47 +1,61 @@
-"""Rewrites behind a binary convolution, proven by enumeration.
+"""What follows a binary convolution per channel, as a table over its accumulators.
 
-The doubled popcount of a binary convolution takes at most 2K + 1 values, so whatever float arithmetic follows it per
-channel is a finite function. `enumerate_chain` tabulates that function with the very operators it replaces, and
-`solve_threshold` turns its sign into an integer comparison, or says why none is equal to it on every value.
+The doubled popcount of a binary convolution takes at most 2K + 1 values, so whatever arithmetic follows it channel by
+channel is a finite function. `find_chain` collects that arithmetic, `enumerate_chain` tabulates it with the very
+operators that it consists of. Passes replace it by integer forms that agree with the table everywhere, or refuse.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import gcd
 
 import numpy as np
 
 from onebit.core.bits import unpack
-from onebit.core.graph import Array, DType, Graph, Node
-from onebit.core.ops import Add, LceBconv2d, LceQuantize, MaxPool2d, Mul, View
+from onebit.core.graph import Array, DType, Graph, Node, Tensor
+from onebit.core.ops import Dequantize, LceBconv2d, LceQuantize, MaxPool2d, Prelu, Quantize, Unary, View
+from onebit.core.ops.operands import Binary
+
+#: LiteRT's vector code may treat what is left behind whole blocks of so many elements differently
+BLOCK = 8
 
 
 @dataclass(frozen=True)
-class SignChain:
-    """A float or int8 LceBconv2d, the operators behind it (each the only reader of the one before), and the sign."""
+class Chain:
+    """A float or int8 LceBconv2d and the operators behind it, each the only reader of the one before.
+
+    `behind` holds operators that work channel by channel, max pools, reshapes that keep the channels, and as its last
+    node perhaps the LceQuantize that everything is for.
+    """
 
     bconv: Node
-    middle: tuple[Node, ...]
-    sign: Node
+    behind: tuple[Node, ...]
 
     @property
     def nodes(self) -> tuple[Node, ...]:
         """All nodes of the chain, in order."""
-        return (self.bconv, *self.middle, self.sign)
+        return (self.bconv, *self.behind)
 
     @property
-    def pool(self) -> Node | None:
-        """The max pool of the chain, if there is one."""
-        return next((node for node in self.middle if isinstance(node.op, MaxPool2d)), None)
+    def output(self) -> str:
+        """The tensor that the chain computes."""
+        return self.nodes[-1].output
 
+    @property
+    def is_sign(self) -> bool:
+        """Whether the chain ends in packed bits."""
+        return isinstance(self.nodes[-1].op, LceQuantize)
 
-@dataclass(frozen=True, eq=False)
-class Thresholds:
-    """bit = (x > threshold) on doubled popcounts x, after the filters of the channels in `flip` are negated."""
+    @property
+    def pools(self) -> tuple[Node, ...]:
+        """The max pools of the chain, in order."""
+        return tuple(node for node in self.behind if isinstance(node.op, MaxPool2d))
 
-    doubled: Array
-    flip: Array
+    def until(self, node: Node) -> Chain:
+        """The chain up to and with `node`."""
+        return Chain(self.bconv, self.behind[: self.nodes.index(node)])
 
 
 @dataclass(frozen=True)
@@ -51,32 +65,56 @@ class Refusal:
     reason: str
 
 
-def find_sign_chain(graph: Graph, sign: Node) -> SignChain | None:
-    """The chain that ends in this LceQuantize: LceBconv2d, then MUL, ADD by constants and at most one MAX_POOL_2D."""
-    if not isinstance(sign.op, LceQuantize):
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A chain's function: `x` are the accumulators int64 [X], ascending; every node maps them to values [X, O].
+
+    `values` has one array per node of the chain, in order; packed bits are bool (True is -1).
+    """
+
+    x: Array
+    values: tuple[Array, ...]
+
+    def entering(self, chain: Chain, node: Node) -> Array:
+        """The values that enter one of the nodes behind the convolution."""
+        return self.values[chain.nodes.index(node) - 1]
+
+
+def find_chain(graph: Graph, bconv: Node) -> Chain | None:
+    """The longest chain behind this node; None if it is no float or int8 LceBconv2d."""
+    if not isinstance(bconv.op, LceBconv2d) or graph.tensors[bconv.output].dtype is DType.BITS:
         return None
-    middle: list[Node] = []
-    node = graph.producer(sign.inputs[0])
-    while node is not None and graph.sole_consumer(node.output) is not None:
-        if isinstance(node.op, LceBconv2d):
-            return SignChain(node, tuple(reversed(middle)), sign)
-        if not _is_enumerable(graph, node) or sum(isinstance(n.op, MaxPool2d) for n in (node, *middle)) > 1:
-            return None
-        middle.append(node)
-        node = graph.producer(node.inputs[0])
-    return None
+    behind: list[Node] = []
+    while True:
+        last = behind[-1] if behind else bconv
+        reader = graph.sole_consumer(last.output)
+        if reader is None or not _is_enumerable(graph, reader, last.output):
+            return Chain(bconv, tuple(behind))
+        behind.append(reader)
+        if isinstance(reader.op, LceQuantize):
+            return Chain(bconv, tuple(behind))
 
 
-def _is_enumerable(graph: Graph, node: Node) -> bool:
+def sign_chains(graph: Graph) -> Iterator[Chain]:
+    """The chains of the graph that end in packed bits, in execution order."""
+    found = (find_chain(graph, node) for node in graph.nodes)
+    return (chain for chain in found if chain is not None and chain.is_sign)
+
+
+def _is_enumerable(graph: Graph, node: Node, name: str) -> bool:
+    """Whether the node maps the tensor `name` channel by channel, or takes maxima of its pixels."""
+    x, y = graph.tensors[name], graph.tensors[node.output]
+    others = [graph.tensors[n] for n in node.inputs if n is not None and n != name]
+    if node.inputs.count(name) != 1:
+        return False
     if isinstance(node.op, MaxPool2d):
         return True
-    if not isinstance(node.op, (Add, Mul)):
-        return False
-    x, other, y = (graph.tensor(name) for name in (*node.inputs, node.output))
-    assert x is not None and other is not None and y is not None
-    # int8 ADD rounds by position, see `onebit.core.ops.elementwise`
-    per_channel = y.dtype is DType.FLOAT32 and y.shape == x.shape and other.elements in (1, x.shape[-1])
-    return per_channel and other.is_constant
+    if node.op.alias:
+        return x.shape[-1] == y.shape[-1]
+    if isinstance(node.op, Binary | Prelu):
+        per_channel = all(t.is_constant and t.elements in (1, x.shape[-1]) for t in others)
+        return per_channel and y.shape == x.shape
+    return isinstance(node.op, Unary | Quantize | Dequantize | LceQuantize)
 
 
 def accumulator_values(view: View) -> Array:
@@ -92,85 +130,54 @@ def accumulator_values(view: View) -> Array:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # as in `evaluate`: infinities and NaN are values like others
-def enumerate_chain(graph: Graph, chain: SignChain) -> tuple[Array, Array, Array]:
-    """(x, v, negative): accumulators [X], the values that enter the pool (or the sign) [X, O], and the signs [X, O].
+def enumerate_chain(graph: Graph, chain: Chain) -> Table | Refusal:
+    """Every operator of the chain on every accumulator, by its own `evaluate`; a pool is its fused activation.
 
-    Every operator is evaluated by its own float32 semantics, the pool as the identity with its fused activation.
+    Refused where an operator treats pixels differently: QUANTIZE, DEQUANTIZE and int8 ADD round what is left behind
+    whole blocks of elements in another way.
     """
     view = View.of(graph, chain.bconv)
     assert isinstance(chain.bconv.op, LceBconv2d)
     x = accumulator_values(view)
     transform = chain.bconv.op.output_transform(view)
-    value = transform(np.broadcast_to(x[:, None], (len(x), view.input(1).shape[0])))
-    pooled = value
-    for node in chain.middle:
-        if isinstance(node.op, MaxPool2d):
-            pooled = value
-            value = _after_pool(graph, node, value)
+    values = [transform(np.broadcast_to(x[:, None], (len(x), view.input(1).shape[0])))]
+    for node in chain.behind:
+        y = _apply(graph, node, values[-1])
+        if (y != y[:, :1]).any() and not np.array_equal(y, np.broadcast_to(y[:, :1], y.shape), equal_nan=True):
+            return Refusal(f"{node.op.name} rounds some of the last pixels differently from the others")
+        values.append(y[:, 0])
+    return Table(x, tuple(values))
+
+
+def _apply(graph: Graph, node: Node, value: Array) -> Array:
+    """The operator on values [X, O], at each of some pixels that stand for all, as [X, pixels, O]."""
+    computed = next(n for n in node.inputs if n is not None and not graph.tensors[n].is_constant)
+    pixels = _pixels(graph.tensors[computed])
+    spread = np.repeat(value[:, None], pixels, axis=1)
+    if node.op.alias:
+        return spread
+    shape = (1, pixels, value.shape[1])
+    tensors: list[Tensor] = []
+    args: list[Array] = []
+    for name in node.inputs:
+        assert name is not None
+        tensor = graph.tensors[name]
+        if tensor.is_constant:
+            constant = tensor.constant().reshape(-1)
+            tensors.append(replace(tensor, shape=constant.shape, data=constant))
+            args.append(constant)
         else:
-            value = _elementwise(graph, node, value)
-    if chain.pool is None:
-        pooled = value
-    words = chain.sign.op.evaluate(View.of(graph, chain.sign), (value,))
-    return x, pooled, unpack(words, value.shape[1])
+            tensors.append(replace(tensor, shape=shape))
+            args.append(spread)
+    view = View(node, tuple(tensors), (replace(graph.tensors[node.output], shape=shape),))
+    if isinstance(node.op, MaxPool2d):
+        return node.op.clamp(view, spread)
+    y = node.op.evaluate(view, args)
+    return unpack(y, value.shape[1]) if isinstance(node.op, LceQuantize) else y
 
 
-def _after_pool(graph: Graph, node: Node, value: Array) -> Array:
-    """The pool on windows of one pixel: its fused activation."""
-    assert isinstance(node.op, MaxPool2d)
-    y = graph.tensors[node.output]
-    if y.dtype is DType.FLOAT32:
-        return node.op.activation.apply(value)
-    return np.clip(value, *node.op.activation.quantized_bounds(y.quant)).astype(np.int8)
-
-
-def _elementwise(graph: Graph, node: Node, value: Array) -> Array:
-    x, other, y = (graph.tensors[name or ""] for name in (*node.inputs, node.output))
-    constant = np.broadcast_to(other.constant().reshape(-1), value.shape[1:])
-    operands = replace(x, shape=value.shape), replace(other, shape=constant.shape, data=constant)
-    return node.op.evaluate(View(node, operands, (replace(y, shape=value.shape),)), (value, constant))
-
-
-def solve_threshold(graph: Graph, chain: SignChain) -> Thresholds | Refusal:
-    """The integer thresholds that equal the chain's sign on every accumulator value of every channel, or a refusal.
-
-    Behind a max pool the sign must not fall as the pooled value rises, so that the sign of the largest value is the
-    AND of the sign bits; otherwise, and where the sign is no step function of the accumulator, the chain is refused.
-    """
-    x, pooled, negative = enumerate_chain(graph, chain)
-    if chain.pool is not None:
-        reason = _falling_channel(pooled, negative)
-        if reason is not None:
-            return Refusal(f"channel {reason}: its sign falls as the pooled value rises (negative scale behind a pool)")
-    flip = negative[0] & ~negative[-1]
-    # in terms of the negated filter the accumulator is 2K - x, so a falling step becomes a rising one
-    rising = np.where(flip, negative[::-1], negative)
-    count = rising.sum(axis=0)
-    steps = np.arange(len(x))[:, None] >= len(x) - count
-    broken = np.flatnonzero((steps != rising).any(axis=0))
-    if len(broken):
-        return Refusal(f"channel {broken[0]}: the sign is not a single step over the {len(x)} accumulator values")
-    step = int(x[1] - x[0])
-    # negative for the last `count` values: x > the value before them
-    doubled = x[-1] - step * count
-    return Thresholds(doubled.astype(np.int64), flip)
-
-
-def _falling_channel(pooled: Array, negative: Array) -> int | None:
-    wide = pooled.astype(np.float64)
-    highest_negative = np.where(negative, wide, -np.inf).max(axis=0)
-    lowest_positive = np.where(negative, np.inf, wide).min(axis=0)
-    falling = np.flatnonzero(highest_negative >= lowest_positive)
-    return int(falling[0]) if len(falling) else None
-
-
-def refusals(graph: Graph) -> Sequence[tuple[SignChain, Refusal]]:
-    """The chains of the graph that no integer form equals, with the reasons (for reports)."""
-    found = []
-    for node in graph.nodes:
-        chain = find_sign_chain(graph, node)
-        if chain is not None:
-            result = solve_threshold(graph, chain)
-            if isinstance(result, Refusal):
-                found.append((chain, result))
-    return found
+def _pixels(tensor: Tensor) -> int:
+    """Number of pixels whose elements lie in blocks of `BLOCK`, and behind the last, as those of the tensor do."""
+    channels = tensor.shape[-1]
+    pixels, period = tensor.elements // channels, BLOCK // gcd(BLOCK, channels)
+    return pixels if pixels < 2 * period else period + pixels % period

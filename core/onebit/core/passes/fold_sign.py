@@ -1,88 +1,130 @@
-"""Batch norm, pooling and sign behind a binary convolution become integer thresholds on packed bits."""
+"""Batch norm, pooling and sign behind a binary convolution become integer comparisons on packed bits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from onebit.core.bits import pack, unpack
 from onebit.core.graph import Array, DType, Graph, Node, Tensor
-from onebit.core.ops import Activation, BinaryWindow, LceBconv2d, LceBMaxPool2d, MaxPool2d, Op
-from onebit.core.passes.enumeration import SignChain, Thresholds, find_sign_chain, solve_threshold
-from onebit.core.passes.naming import fresh_name
-from onebit.core.passes.pipeline import rewrite_all
+from onebit.core.ops import Activation, LceBconv2d, LceBMaxPool2d, MaxPool2d, Op, PoolWindow, View
+from onebit.core.passes.enumeration import Chain, sign_chains
+from onebit.core.passes.naming import constant_tensor, fresh_name, unique_name
+from onebit.core.passes.sign_table import SignTable, solve_signs, solve_thresholds
 
-#: operator with bits out, its thresholds made from doubled ones, and the absent inputs in front of them
-BitsForm = tuple[Op, Array, tuple[None, ...]]
+#: inputs of a node behind its activations by role; None is an absent input
+Constants = Mapping[str, Array | None]
+
+
+@dataclass(frozen=True, eq=False)
+class BitsForm:
+    """An operator with bits out: `flip` bool [O] are the filters to negate, `constants` its further inputs by role.
+
+    int32 constants stay as they are, bool ones are packed.
+    """
+
+    op: Op
+    flip: Array
+    constants: Constants
+
+
+#: a max pool on packed bits that takes minima in the channels given as bool [O], and its constants
+PoolForm = Callable[[PoolWindow, Array], tuple[Op, Constants]]
 
 
 def fold_sign_into_bconv(graph: Graph) -> Graph:
-    """``LceBconv2d (float32 or int8) - MUL/ADD/MAX_POOL_2D - LceQuantize`` to ``LceBconv2d (bits) [- LceBMaxPool2d]``.
+    """``LceBconv2d (float32 or int8) - ... - LceQuantize`` to ``LceBconv2d (bits) [- LceBMaxPool2d]``.
 
-    Applied where enumeration proves it equal on every accumulator value; SAME-zero padding has no bits form in LCE
-    and is left to codegen.
+    Between them may stand whatever works channel by channel, and max pools. Applied where enumeration proves a single
+    threshold per channel equal on every accumulator value. LCE has no form for SAME-zero padding, for a sign that falls
+    as a pooled value rises, and for signs that are no single step: those are left to codegen.
     """
-    return fold_chains(graph, lambda window: not window.zero_padded, _lce_form)
+    return fold_chains(graph, _lce_form, _lce_pool)
 
 
-def _lce_form(op: LceBconv2d, doubled: Array) -> BitsForm:
+def _lce_form(view: View, table: SignTable) -> BitsForm | None:
+    op = view.node.op
+    assert isinstance(op, LceBconv2d)
+    solved = None if table.takes_minima else solve_thresholds(table)
+    if solved is None:
+        return None
     # p > floor(t / 2) is 2p > t
-    return replace(op, activation=Activation.NONE), doubled // 2, (None, None)
+    thresholds = (solved.doubled // 2).astype(np.int32)
+    constants: Constants = {"multiplier": None, "bias": None, "threshold": thresholds}
+    return BitsForm(replace(op, activation=Activation.NONE), solved.flip, constants)
+
+
+def _lce_pool(window: PoolWindow, _: Array) -> tuple[Op, Constants]:
+    return LceBMaxPool2d(window), {}
 
 
 def fold_chains(
-    graph: Graph, handles: Callable[[BinaryWindow], bool], bits_form: Callable[[LceBconv2d, Array], BitsForm]
+    graph: Graph,
+    choose: Callable[[View, SignTable], BitsForm | None],
+    pool: PoolForm,
+    handles: Callable[[LceBconv2d], bool] = lambda op: not op.window.zero_padded,
 ) -> Graph:
-    """Rewrite every sign chain whose window `handles` accepts and whose thresholds are proven to its `bits_form`."""
+    """Rewrite every sign chain whose convolution `handles` accepts to the form that `choose` finds for its signs.
 
-    def fold_one(graph: Graph) -> Graph | None:
-        for node in graph.nodes:
-            chain = find_sign_chain(graph, node)
-            if chain is None:
-                continue
-            assert isinstance(chain.bconv.op, LceBconv2d)
-            solved = solve_threshold(graph, chain) if handles(chain.bconv.op.window) else None
-            if isinstance(solved, Thresholds):
-                return _rewrite(graph, chain, solved, bits_form(chain.bconv.op, solved.doubled))
-        return None
-
-    return rewrite_all(graph, fold_one)
-
-
-def _rewrite(graph: Graph, chain: SignChain, solved: Thresholds, form: BitsForm) -> Graph:
-    op, thresholds, absent = form
-    threshold = constant_tensor(graph, f"{chain.sign.output}/threshold", thresholds.astype(np.int32))
-    filters = flipped_filters(graph, chain, solved.flip)
-    name = sign_before_pool_name(graph, chain)
-    bconv = Node(op, (chain.bconv.inputs[0], filters.name, *absent, threshold.name), (name,))
-    bits = Tensor(name, graph.tensors[chain.bconv.output].shape, DType.BITS)
-    return graph.rewrite(chain.nodes, [bconv, *pool_nodes(graph, chain)], [bits, filters, threshold])
+    Chains share no nodes, so that each is solved once.
+    """
+    for chain in tuple(sign_chains(graph)):
+        assert isinstance(chain.bconv.op, LceBconv2d)
+        if not handles(chain.bconv.op) or not _keeps_pixels(graph, chain):
+            continue
+        table = solve_signs(graph, chain)
+        form = choose(View.of(graph, chain.bconv), table) if isinstance(table, SignTable) else None
+        if form is not None:
+            assert isinstance(table, SignTable)
+            graph = _rewrite(graph, chain, form, [pool(*args) for args in _pools(chain, table)])
+    return graph
 
 
-def sign_before_pool_name(graph: Graph, chain: SignChain) -> str:
-    """Name of the tensor that the convolution writes: the chain's output, or a new one in front of the pool."""
-    return chain.sign.output if chain.pool is None else fresh_name(graph, f"{chain.sign.output}/before_pool")
+def _pools(chain: Chain, table: SignTable) -> list[tuple[PoolWindow, Array]]:
+    windows = [node.op.window for node in chain.pools if isinstance(node.op, MaxPool2d)]
+    return list(zip(windows, table.falling, strict=True))
 
 
-def pool_nodes(graph: Graph, chain: SignChain) -> list[Node]:
-    """The pool of the chain on packed bits, if it has one."""
-    if chain.pool is None:
-        return []
-    assert isinstance(chain.pool.op, MaxPool2d)
-    return [Node(LceBMaxPool2d(chain.pool.op.window), (sign_before_pool_name(graph, chain),), (chain.sign.output,))]
+def _keeps_pixels(graph: Graph, chain: Chain) -> bool:
+    """Whether the reshapes of the chain can be left out."""
+    shape = graph.tensors[chain.bconv.output].shape
+    for node in chain.pools:
+        if graph.tensors[node.inputs[0] or ""].shape != shape:
+            return False
+        shape = graph.tensors[node.output].shape
+    return graph.tensors[chain.output].shape == shape
 
 
-def flipped_filters(graph: Graph, chain: SignChain, flip: Array) -> Tensor:
+def _rewrite(graph: Graph, chain: Chain, form: BitsForm, pools: list[tuple[Op, Constants]]) -> Graph:
+    filters = flipped_filters(graph, chain, form.flip)
+    shapes = [graph.tensors[node.output].shape for node in (chain.bconv, *chain.pools)]
+    steps = [(form.op, form.constants), *pools]
+    taken = dict(graph.tensors)
+    nodes: list[Node] = []
+    new = [filters]
+    inputs: tuple[str | None, ...] = (chain.bconv.inputs[0], filters.name)
+    for (op, constants), shape in zip(steps, shapes, strict=True):
+        is_last = len(nodes) == len(pools)
+        name = chain.output if is_last else unique_name(taken, f"{chain.output}/before_pool")
+        made = {
+            role: constant_tensor(taken, f"{chain.output}/{role}", data)
+            for role, data in constants.items()
+            if data is not None
+        }
+        names = tuple(made[role].name if role in made else None for role in constants)
+        nodes.append(Node(op, (*inputs, *names), (name,)))
+        new += [Tensor(name, shape, DType.BITS), *made.values()]
+        taken |= {tensor.name: tensor for tensor in new}
+        inputs = (name,)
+    return graph.rewrite(chain.nodes, nodes, new)
+
+
+def flipped_filters(graph: Graph, chain: Chain, flip: Array) -> Tensor:
     """The filter tensor with the channels in `flip` negated; the same tensor where there are none."""
     filters = graph.tensors[chain.bconv.inputs[1] or ""]
     if not flip.any():
         return filters
     negative = unpack(filters.constant(), filters.shape[3]) ^ flip[:, None, None, None]
-    return replace(filters, name=fresh_name(graph, f"{chain.sign.output}/filter"), data=pack(negative))
-
-
-def constant_tensor(graph: Graph, name: str, data: Array) -> Tensor:
-    """A constant int32 tensor under a name that `graph` does not use yet, `name` where it is free."""
-    return Tensor(fresh_name(graph, name), data.shape, DType.INT32, None, data)
+    return replace(filters, name=fresh_name(graph, f"{chain.output}/filter"), data=pack(negative))
