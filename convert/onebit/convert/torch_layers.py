@@ -277,18 +277,23 @@ def batch_norm_constants(module: Any) -> tuple[Array, Array]:
 
 @imports(nn.BatchNorm1d, nn.BatchNorm2d)
 def import_batch_norm(build: GraphBuilder, layer: Layer, x: Value) -> Value:
-    """Batch norm with its running statistics: MUL and ADD."""
+    """Batch norm with its running statistics: MUL (unless all factors are 1) and ADD (unless all terms are 0)."""
     if layer.module.running_mean is None:
         raise layer.unsupported("batch norm without running statistics", fix="use track_running_stats=True")
     shape = build.shape(x.tensor)
     constants = [value.astype(np.float32) for value in batch_norm_constants(layer.module)]
     if x.flat and len(shape) == 4 and shape[1] * shape[2] > 1:
         constants = [_hwc_order(value[None, :], shape) for value in constants]
-    g, c = (
-        build.constant(f"{layer.name}/{part}", value) for part, value in zip(("scale", "shift"), constants, strict=True)
-    )
-    scaled = build.node(Mul(), (x.tensor, g), f"{layer.name}/scaled")
-    return Value(build.node(Add(), (scaled, c), layer.name), x.flat)
+    steps = [
+        (op, value, name)
+        for op, value, idle, name in zip((Mul(), Add()), constants, (1, 0), ("scale", "shift"), strict=True)
+        if (value != idle).any()
+    ]
+    tensor = x.tensor
+    for op, value, name in steps:
+        output = layer.name if value is steps[-1][1] else f"{layer.name}/scaled"
+        tensor = build.node(op, (tensor, build.constant(f"{layer.name}/{name}", value)), output)
+    return Value(tensor, x.flat)
 
 
 @imports(nn.MaxPool2d)

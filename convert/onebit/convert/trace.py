@@ -82,6 +82,7 @@ def trace(source: nn.Module, example_input: Tensor) -> Traced:
         )
     _propagate(graph_module, x)
     _replace_functions(graph_module)
+    _separate_parts(graph_module)
     _propagate(graph_module, x)
     shapes = {
         node: tuple(int(d) for d in node.meta["tensor_meta"].shape)
@@ -94,6 +95,24 @@ def trace(source: nn.Module, example_input: Tensor) -> Traced:
             "the model does not return one tensor", where=type(source).__name__, fix="return the logits only"
         )
     return traced
+
+
+def _separate_parts(graph_module: fx.GraphModule) -> None:
+    """Replace a layer that says so (``onebit_parts``, see onebit.train.layers) by the chain of its parts."""
+    graph = graph_module.graph
+    for node in [node for node in graph.nodes if node.op == "call_module"]:
+        parts = getattr(graph_module.get_submodule(node.target), "onebit_parts", lambda: ())()
+        if len(parts) < 2:
+            continue
+        value = node.args[0]
+        for i, part in enumerate(parts):
+            target = node.target if hasattr(part, "onebit_kind") else f"{node.target}_part{i}"
+            graph_module.add_submodule(target, part.eval())
+            with graph.inserting_before(node):
+                value = graph.call_module(target, (value,))
+        node.replace_all_uses_with(value)
+        graph.erase_node(node)
+    graph_module.recompile()
 
 
 def _refuse_not_finite(module: nn.Module) -> None:

@@ -15,6 +15,7 @@ stable by contract:
 | ``pad_value`` | *_conv2d | what surrounds the input: 1 or 0 behind the sign (quant), 0 (real-valued) |
 | ``kernel_size stride dilation groups in_channels out_channels`` | *_conv2d | as in `torch.nn.Conv2d` |
 | ``in_features out_features`` | quant_linear | as in `torch.nn.Linear` |
+| ``onebit_parts()`` | quant_* | modules to import instead: the bare layer, batch norms for what `PerChannel` adds |
 
 Traced with torch.fx they are leaves: a tracer must return True from ``is_leaf_module`` for a module that has
 ``onebit_kind``. All other layers here consist of plain operations and are traced through.
@@ -31,6 +32,7 @@ from onebit.train.layers.binary import (
     binary_weights,
 )
 from onebit.train.layers.padding import PAD_MODES, pad_same, same_padding
+from onebit.train.layers.per_channel import PerChannel
 from onebit.train.layers.real import (
     ChannelGate,
     ChannelPReLU,
@@ -43,7 +45,7 @@ from onebit.train.layers.real import (
 )
 
 __all__ = [
-    "PAD_MODES", "BinaryLayer", "ChannelGate", "ChannelPReLU", "ChannelScale", "ChannelShift", "QuantConv2d",
-    "QuantLinear", "RPReLU", "RSign", "RepeatChannels", "SameConv2d", "WeightTransform", "XnorConv2d", "bake_weights",
-    "binary_layers", "binary_weights", "pad_same", "same_padding",
+    "PAD_MODES", "BinaryLayer", "ChannelGate", "ChannelPReLU", "ChannelScale", "ChannelShift", "PerChannel",
+    "QuantConv2d", "QuantLinear", "RPReLU", "RSign", "RepeatChannels", "SameConv2d", "WeightTransform", "XnorConv2d",
+    "bake_weights", "binary_layers", "binary_weights", "pad_same", "same_padding",
 ]  # fmt: skip

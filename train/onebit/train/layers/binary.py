@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from onebit.core.errors import BadInputError
 from onebit.train.layers.padding import checked_pad_mode, pad_same
+from onebit.train.layers.per_channel import PerChannel
 from onebit.train.quantizers import Quantizer, get_quantizer
 
 WeightTransform: TypeAlias = Callable[[Tensor], Tensor]
@@ -24,8 +25,8 @@ def _transformed(layer: QuantConv2d | QuantLinear) -> Tensor:
     return layer.weight if layer.weight_transform is None else layer.weight_transform(layer.weight)
 
 
-class QuantConv2d(nn.Conv2d):
-    """Binary 2-D convolution without bias: y = conv(q_in(x), q_kernel(w)), both factors -1 or +1.
+class QuantConv2d(PerChannel, nn.Conv2d):
+    """Binary 2-D convolution: y = conv(q_in(x), q_kernel(w)), both factors -1 or +1, with what `PerChannel` adds.
 
     The padding is applied behind the input quantizer. ``padding="same"`` with ``pad_value=1`` surrounds the image with
     +1, which is a bit like any other on the device; ``pad_value=0`` ("same-zero") needs a correction there and forbids
@@ -58,6 +59,8 @@ class QuantConv2d(nn.Conv2d):
         self.input_quantizer = get_quantizer(input_quantizer)
         self.kernel_quantizer = get_quantizer(kernel_quantizer)
         self.weight_transform: WeightTransform | None = None
+        self.register_parameter("input_threshold", None)
+        self.register_parameter("output_scale", None)
 
     def quantized_weight(self) -> Tensor:
         """What `kernel_quantizer` makes of the weight, float32 OIHW: -1.0 / +1.0 unless it scales them."""
@@ -65,11 +68,11 @@ class QuantConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, I, H, W] -> [N, O, H', W']."""
-        return self.convolve(x, self.quantized_weight())
+        return self._scaled(self.convolve(x, self.quantized_weight()))
 
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         """The padded signs of `x` convolved with `weight`."""
-        x = self.input_quantizer(x)
+        x = self.input_quantizer(self._thresholded(x))
         if self.pad_mode == "same":
             x = pad_same(x, self, float(self.pad_value))
         return F.conv2d(x, weight, None, self.stride, 0, self.dilation, self.groups)
@@ -96,11 +99,15 @@ class XnorConv2d(QuantConv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, I, H, W] -> [N, O, H', W']: an exact integer times a, rounded once."""
-        return self.convolve(x, super().quantized_weight()) * self.channel_scale().flatten()[:, None, None]
+        y = self.convolve(x, super().quantized_weight()) * self.channel_scale().flatten()[:, None, None]
+        return self._scaled(y)
 
 
-class QuantLinear(nn.Linear):
-    """Binary dense layer without bias: y = q_in(x) @ q_kernel(w).T, an integer in [-in_features, in_features]."""
+class QuantLinear(PerChannel, nn.Linear):
+    """Binary dense layer: y = q_in(x) @ q_kernel(w).T, an integer in [-in_features, in_features].
+
+    With what `PerChannel` adds.
+    """
 
     onebit_kind: ClassVar[str] = "quant_linear"
 
@@ -116,6 +123,8 @@ class QuantLinear(nn.Linear):
         self.input_quantizer = get_quantizer(input_quantizer)
         self.kernel_quantizer = get_quantizer(kernel_quantizer)
         self.weight_transform: WeightTransform | None = None
+        self.register_parameter("input_threshold", None)
+        self.register_parameter("output_scale", None)
 
     def quantized_weight(self) -> Tensor:
         """What `kernel_quantizer` makes of the weight, float32 [out_features, in_features]; see QuantConv2d."""
@@ -123,7 +132,7 @@ class QuantLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, in_features] -> [N, out_features]."""
-        return F.linear(self.input_quantizer(x), self.quantized_weight())
+        return self._scaled(F.linear(self.input_quantizer(self._thresholded(x)), self.quantized_weight()))
 
 
 BinaryLayer: TypeAlias = QuantConv2d | QuantLinear

@@ -1,7 +1,77 @@
-"""Training methods by name."""
+"""Training methods by name.
+
+    from onebit.train.methods import get_method, method_names
+    method = get_method("recu")
+    method = get_method("recu:variant=ste,tau_end=0.95")
+
+A new method is a frozen dataclass in a module of its own, and an entry in `METHODS`.
+"""
 
 from __future__ import annotations
 
-from onebit.train.methods.base import Attached, Method, Step
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["Attached", "Method", "Step"]
+from onebit.core.errors import BadInputError
+from onebit.train.methods.base import Attached, Method, Step
+from onebit.train.methods.baselines import ApproxSign, Ste
+from onebit.train.methods.ede import Ede
+from onebit.train.methods.er_bnn import ErActivations, ErGradient, ErWeights
+from onebit.train.methods.recu import Recu
+from onebit.train.methods.scale import MagnitudeAware, Xnor
+from onebit.train.methods.w_regularization import WRegularization
+from onebit.train.methods.weight_constraint import WeightConstraint, WeightTransition
+
+__all__ = ["METHODS", "Attached", "Method", "Step", "get_method", "method_names"]
+
+_ALL: tuple[type[Method], ...] = (
+    Ste,
+    ApproxSign,
+    WeightTransition,
+    WeightConstraint,
+    WRegularization,
+    ErWeights,
+    ErActivations,
+    ErGradient,
+    Recu,
+    Ede,
+    Xnor,
+    MagnitudeAware,
+)
+
+METHODS: Mapping[str, type[Method]] = {method.name: method for method in _ALL}
+
+
+def method_names() -> tuple[str, ...]:
+    """All names, in the order of `METHODS`."""
+    return tuple(METHODS)
+
+
+def get_method(text: str) -> Method:
+    """The method "name" or "name:option=value,option=value"; BadInputError lists what is known."""
+    name, _, options = text.partition(":")
+    if name not in METHODS:
+        raise BadInputError(f"unknown method {name!r}", fix=f"known: {', '.join(METHODS)}")
+    kind = METHODS[name]
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+    values = {}
+    for option in filter(None, options.split(",")):
+        key, _, value = option.partition("=")
+        if key not in defaults:
+            allowed = ", ".join(defaults) or "none"
+            raise BadInputError(f"method {name} has no option {key!r}", fix=f"its options: {allowed}")
+        values[key] = _parsed(value, defaults[key], f"option {key} of method {name}")
+    return kind(**values)
+
+
+def _parsed(text: str, default: Any, what: str) -> Any:
+    """`text` as the type of `default`."""
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise BadInputError(f"{what}: {text!r}", fix="use true or false")
+        return text.lower() == "true"
+    try:
+        return type(default)(text)
+    except ValueError as error:
+        raise BadInputError(f"{what}: {text!r}", fix=f"use a value like {default!r}") from error
