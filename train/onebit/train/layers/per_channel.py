@@ -26,14 +26,14 @@ class PerChannel(nn.Module):
     bias: Any  # nn.Parameter | None; torch declares it differently for each class
 
     def onebit_parts(self) -> list[nn.Module]:
-        """Modules that compute one after the other, in eval mode on maps, what this layer does."""
+        """Modules that compute one after the other, in eval mode, what this layer does."""
         bare: PerChannel = copy.deepcopy(self)
         bare.input_threshold = bare.output_scale = bare.bias = None
         parts: list[nn.Module] = [bare]
         if self.input_threshold is not None:
-            parts.insert(0, _fixed_affine(None, -self.input_threshold))
+            parts.insert(0, self._affine(None, -self.input_threshold))
         if self.output_scale is not None or self.bias is not None:
-            parts.append(_fixed_affine(self.output_scale, self.bias))
+            parts.append(self._affine(self.output_scale, self.bias))
         return parts
 
     def _thresholded(self, x: Tensor) -> Tensor:
@@ -42,6 +42,16 @@ class PerChannel(nn.Module):
     def _scaled(self, y: Tensor) -> Tensor:
         y = y if self.output_scale is None else y * _spread(self.output_scale, y)
         return y if self.bias is None else y + _spread(self.bias, y)
+
+    def _affine(self, scale: Tensor | None, shift: Tensor | None) -> nn.Module:
+        """y = x * scale + shift per channel as a batch norm in eval mode; not both are None."""
+        given = scale if shift is None else shift
+        assert given is not None
+        norm = (nn.BatchNorm2d if isinstance(self, nn.Conv2d) else nn.BatchNorm1d)(len(given), eps=0.0)
+        with torch.no_grad():
+            norm.weight.copy_(torch.ones_like(given) if scale is None else scale)
+            norm.bias.copy_(torch.zeros_like(given) if shift is None else shift)
+        return norm.eval()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         for name in NAMES:
@@ -54,14 +64,3 @@ class PerChannel(nn.Module):
 def _spread(value: Tensor, like: Tensor) -> Tensor:
     """`value` [C] in a shape that broadcasts over `like`, [N, C, H, W] or [N, C]."""
     return value[:, None, None] if like.ndim == 4 else value
-
-
-def _fixed_affine(scale: Tensor | None, shift: Tensor | None) -> nn.Module:
-    """y = x * scale + shift per channel as a batch norm in eval mode; not both are None."""
-    given = scale if shift is None else shift
-    assert given is not None
-    norm = nn.BatchNorm2d(len(given), eps=0.0)
-    with torch.no_grad():
-        norm.weight.copy_(torch.ones_like(given) if scale is None else scale)
-        norm.bias.copy_(torch.zeros_like(given) if shift is None else shift)
-    return norm.eval()

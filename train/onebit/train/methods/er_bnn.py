@@ -94,19 +94,22 @@ class _Shift(InputPart):
     def __init__(self, statistics: _Statistics) -> None:
         super().__init__()
         self.statistics = statistics
-        self.batch: tuple[Tensor, Tensor] | None = None
+        self._batch: tuple[Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Input [N, C, ...] -> the same shape."""
         if not self.training:
-            self.batch = None
             return x - self.statistics.mean
-        samples = x.flatten(1)
-        mean = samples.mean(dim=1)
-        size = (samples - mean[:, None]).square().mean(dim=1).sqrt().mean().clamp_min(TINY)
-        self.batch = (mean.mean(), size)
-        self.statistics.observe(*self.batch)
-        return (x - self.batch[0]) / size
+        variance, mean = torch.var_mean(x, dim=tuple(range(1, x.ndim)), correction=0)
+        size = variance.clamp_min(TINY).sqrt().mean()
+        self._batch = (mean.mean(), size)
+        self.statistics.observe(*self._batch)
+        return (x - self._batch[0]) / size
+
+    def taken(self) -> tuple[Tensor, Tensor] | None:
+        """(M, A) of the batch that was just shifted, once; None in eval mode."""
+        batch, self._batch = self._batch, None
+        return batch
 
     def threshold(self, layer: BinaryLayer) -> Tensor | None:
         return self.statistics.mean.expand(input_channels(layer))
@@ -125,7 +128,7 @@ class _Restore(OutputPart):
 
     def forward(self, y: Tensor, layer: BinaryLayer) -> Tensor:
         """Result [N, O, ...] -> the same shape."""
-        mean, size = self._shift[0].batch or (self.statistics.mean, self.statistics.size)
+        mean, size = self._shift[0].taken() or (self.statistics.mean, self.statistics.size)
         total = self._total(layer)
         return y * size + mean * (total[:, None, None] if y.ndim == 4 else total)
 

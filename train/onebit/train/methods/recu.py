@@ -74,7 +74,7 @@ class _UnitVariance(InputPart):
         """Input [N, C, ...] -> the same shape."""
         if not self.training:
             return x
-        variance = x.flatten(1).var(dim=1)
+        variance = x.var(dim=tuple(range(1, x.ndim)))
         return x / torch.sqrt(variance + EPSILON).reshape(-1, *(1,) * (x.ndim - 1))
 
 
@@ -112,6 +112,8 @@ class Recu(Method):
         for tau in (self.tau_start, self.tau_end):
             check_tau(tau, self.name)
         layers = checked_binary_layers(net, self)
+        # a generator of its own: what a run starts from does not depend on who drew random numbers before
+        generator = torch.Generator().manual_seed(len(layers))
         weights = {}
         for name, layer in layers.items():
             parts = parts_of(layer, name)
@@ -121,7 +123,7 @@ class Recu(Method):
             add_weight_transform(layer, name, weights[name])
             add_input_part(layer, name, _UnitVariance())
             if self.scale and layer.output_scale is None:
-                layer.output_scale = nn.Parameter(torch.rand(len(layer.weight)).clamp_min(1e-3))
+                layer.output_scale = nn.Parameter(torch.rand(len(layer.weight), generator=generator).clamp_min(1e-3))
         attached = _RecuAttached(net, layers)
         attached.method, attached.weights = self, weights
         return attached

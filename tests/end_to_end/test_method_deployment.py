@@ -1,0 +1,86 @@
+"""What every training method leaves behind becomes a file and C that compute, element by element, the same.
+
+Every method trains a small net for some steps, leaves it, and the net is converted in float and, where the table does
+not say why not, in int8. All models are generated and compiled once, as one library of the host, and every tensor that
+the C keeps is compared with the interpreter's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from onebit.codegen import find_target
+from onebit.convert import convert
+from onebit.core import Graph, read_model, write_model
+from onebit.core.graph import Array
+from onebit.simulate.oracle import LceOracle
+from onebit.simulate.toolchain import find_compiler
+from onebit.train.methods import get_method, method_names
+from support.host_code import HostCode, build
+from support.method_runs import SIZE, Run, batch
+
+SAMPLES = 16
+COMBINED = ("er_weights", "er_activations", "er_gradient")
+CASES = {**{name: (name,) for name in method_names()}, "er_bnn": COMBINED}
+#: name -> the operator that its thresholds become and that has no int8 form yet
+FLOAT_ONLY = {"er_activations": "ADD", "er_bnn": "ADD"}
+
+
+def images() -> Array:
+    return np.ascontiguousarray(batch(5, SAMPLES)[0].permute(0, 2, 3, 1).numpy())
+
+
+def converted(names: tuple[str, ...], folder: Path, case: str) -> dict[str, Graph]:
+    run = Run([get_method(name) for name in names])
+    run.steps(0, 3, of=8)
+    run.finish()
+    run.net.eval()
+    graphs = {}
+    for form in ("float", *(() if case in FLOAT_ONLY else ("int8",))):
+        out = folder / f"{case}_{form}.tflite"
+        int8 = form == "int8"
+        calibration = images() if int8 else None
+        example = torch.zeros(1, *SIZE)
+        convert(run.net, out, example_input=example, int8=int8, calibration=calibration, samples=images())
+        graphs[out.stem] = read_model(out)
+    return graphs
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Graph]:
+    folder = tmp_path_factory.mktemp("methods")
+    return {k: graph for case, names in CASES.items() for k, graph in converted(names, folder, case).items()}
+
+
+@pytest.fixture(scope="module")
+def host(graphs: dict[str, Graph], tmp_path_factory: pytest.TempPathFactory) -> HostCode:
+    return build(graphs, tmp_path_factory.mktemp("host"), find_compiler(find_target("host")))
+
+
+@pytest.fixture
+def lce(requires_package: Callable[[str], None]) -> LceOracle:
+    requires_package("larq_compute_engine")
+    return LceOracle()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_element_is_equal(case: str, graphs: dict[str, Graph], host: HostCode, lce: LceOracle) -> None:
+    for name in (f"{case}_float", f"{case}_int8"):
+        if name not in graphs:
+            assert case in FLOAT_ONLY
+            continue
+        graph, x = graphs[name], images()
+        if name.endswith("int8"):
+            quant = graph.input.quant
+            x = np.clip(np.round(x / quant.scale) + quant.zero_point, -128, 127).astype(np.int8)
+        tensors = [tensor.name for tensor in graph.activations()]
+        expected = dict(zip(tensors, lce.run(write_model(graph), x, tensors), strict=True))
+        compared = host.compare(name, x, expected)
+        assert compared[-1].tensor.name == graph.outputs[0]
+        assert {c.tensor.name: c.first for c in compared if c.first is not None} == {}
+        assert sum(c.compared for c in compared) > SAMPLES * 32

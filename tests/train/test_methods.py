@@ -1,0 +1,161 @@
+"""The rules of onebit.train.methods.base, held against every registered method, and the registry."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from onebit.core.errors import BadInputError
+from onebit.train.layers import QuantConv2d, SameConv2d, binary_layers
+from onebit.train.methods import METHODS, get_method, method_names
+from onebit.train.quantizers import Quantizer
+from support.method_runs import Run, small_net
+
+VARIANTS = (
+    *method_names(),
+    "weight_constraint:reading=reach",
+    "weight_constraint:reading=fixed",
+    "w_regularization:shape=w1,decoupled=true",
+    "w_regularization:shape=w3,tail=0",
+    "recu:variant=ste",
+    "recu:variant=projection",
+)
+COMBINATIONS = (
+    ("er_weights", "er_activations", "er_gradient"),
+    ("weight_transition", "weight_constraint", "ede", "w_regularization"),
+    ("xnor", "er_weights", "approx_sign"),
+    ("recu", "xnor"),
+)
+ALL = (*((text,) for text in VARIANTS), *COMBINATIONS)
+IDS = ["+".join(names) for names in ALL]
+
+
+def trained(names: tuple[str, ...], steps: int = 4) -> Run:
+    run = Run([get_method(name) for name in names])
+    run.steps(0, steps, of=8)
+    return run
+
+
+@pytest.mark.parametrize("names", ALL, ids=IDS)
+def test_finish_leaves_plain_layers_with_the_same_outputs(names: tuple[str, ...]) -> None:
+    run = trained(names)
+    before = run.outputs()
+    run.finish()
+    after = run.outputs()
+    assert torch.allclose(after, before, rtol=1e-4, atol=1e-4 * float(before.abs().max()))
+    assert torch.equal(after.argmax(1), before.argmax(1))
+    for layer in binary_layers(run.net).values():
+        assert not list(layer.children())
+        assert not layer._forward_hooks
+        assert not layer._forward_pre_hooks
+        assert isinstance(layer.input_quantizer, Quantizer)
+        assert isinstance(layer.kernel_quantizer, Quantizer)
+        assert layer.weight_transform is None
+        magnitude = layer.quantized_weight().abs().flatten(1)
+        assert torch.equal(magnitude, torch.ones_like(magnitude))
+    run.finish()
+    assert torch.equal(run.outputs(), after)
+
+
+@pytest.mark.parametrize("names", ALL, ids=IDS)
+def test_the_state_loads_into_the_network_without_the_method(names: tuple[str, ...]) -> None:
+    run = trained(names, steps=2)
+    run.finish()
+    plain = Run([], small_net(seed=9))
+    plain.net.load_state_dict(run.net.state_dict())
+    assert torch.equal(plain.outputs(), run.outputs())
+
+
+@pytest.mark.parametrize("names", ALL, ids=IDS)
+def test_a_resumed_run_equals_a_straight_one(names: tuple[str, ...]) -> None:
+    straight = trained(names, steps=6)
+    first = trained(names, steps=3)
+    state = copy.deepcopy((first.net.state_dict(), first.optimizer.state_dict()))
+    resumed = Run([get_method(name) for name in names], small_net(seed=5))
+    resumed.net.load_state_dict(state[0])
+    resumed.optimizer.load_state_dict(state[1])
+    resumed.steps(3, 6, of=8)
+    wanted, got = straight.net.state_dict(), resumed.net.state_dict()
+    assert list(wanted) == list(got)
+    assert [name for name in wanted if not torch.equal(wanted[name], got[name])] == []
+
+
+@pytest.mark.parametrize("names", ALL, ids=IDS)
+def test_every_binary_weight_learns(names: tuple[str, ...]) -> None:
+    run = Run([get_method(name) for name in names])
+    before = {name: layer.weight.detach().clone() for name, layer in binary_layers(run.net).items()}
+    run.steps(0, 2, of=8)
+    for name, layer in binary_layers(run.net).items():
+        assert layer.weight.isfinite().all()
+        assert (layer.weight.detach() != before[name]).float().mean() > 0.1, name
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_a_network_without_binary_layers_is_refused(name: str) -> None:
+    with pytest.raises(BadInputError, match=f"method {name} needs binary layers and Sequential has none"):
+        get_method(name).attach(nn.Sequential(SameConv2d(1, 4, 3)))
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_every_method_says_what_it_is(name: str) -> None:
+    kind = METHODS[name]
+    assert kind.name == name
+    assert 10 < len(kind.summary) <= 90
+    assert "Source" in (kind.__doc__ or "") + (__import__(kind.__module__, fromlist=["x"]).__doc__ or "")
+    assert dataclasses.is_dataclass(kind)
+    assert hash(kind()) == hash(kind())
+
+
+def test_two_methods_for_one_place_are_an_error() -> None:
+    with pytest.raises(BadInputError, match=r"^2: methods ste and ede both replace the input quantizer"):
+        Run([get_method("ste"), get_method("ede")])
+    with pytest.raises(BadInputError, match="of two methods both change the layer's input"):
+        Run([get_method("er_activations"), get_method("recu")])
+
+
+def test_a_layer_whose_quantizer_is_no_sign_is_refused() -> None:
+    net = nn.Sequential(QuantConv2d(4, 4, 3, input_quantizer="ste_tern"))
+    with pytest.raises(BadInputError, match="method ede needs a layer whose input quantizer is a sign"):
+        get_method("ede").attach(net)
+
+
+def test_options_in_text() -> None:
+    method = get_method("recu:variant=ste,tau_end=0.95,scale=false")
+    assert dataclasses.asdict(method) == {"variant": "ste", "tau_start": 0.85, "tau_end": 0.95, "scale": False}
+    assert get_method("recu") == METHODS["recu"]()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("recuu", "unknown method 'recuu'; known: ste, approx_sign"),
+        ("recu:tua=1", "method recu has no option 'tua'; its options: variant, tau_start, tau_end, scale"),
+        ("ste:x=1", "method ste has no option 'x'; its options: none"),
+        ("recu:tau_end=high", "option tau_end of method recu: 'high'; use a value like 0.99"),
+        ("recu:scale=1", "option scale of method recu: '1'; use true or false"),
+    ],
+)
+def test_bad_options_in_text(text: str, message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        get_method(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("recu:variant=x", "method recu: variant 'x'; use clamp, ste, projection"),
+        ("recu:tau_start=0.5", "method recu: tau 0.5; use one above 0.816 and below 1"),
+        ("weight_constraint:reading=x", "method weight_constraint: reading 'x'; use quantile, reach, fixed"),
+        ("weight_constraint:tau_end=1", "method weight_constraint: tau 1; use one above 0.816 and below 1"),
+        ("weight_transition:rho=0", "method weight_transition: rho 0; use one above 0"),
+        ("w_regularization:shape=w9", "method w_regularization: shape 'w9'; use w1, w2, w3"),
+        ("w_regularization:width=0", "width, tail or strength out of range"),
+    ],
+)
+def test_options_out_of_range(text: str, message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        get_method(text).attach(small_net())
