@@ -204,9 +204,9 @@ def test_files_that_are_no_source(tmp_path: Path) -> None:
     assert not (tmp_path / "out.tflite").exists()
 
 
-def test_a_float_tflite_is_not_quantized(tmp_path: Path) -> None:
+def test_int8_without_calibration_data(tmp_path: Path) -> None:
     convert(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), tmp_path / "a.tflite", example_input=torch.zeros(IMAGE))
-    with pytest.raises(UnsupportedError, match="a finished .tflite is not quantized"):
+    with pytest.raises(BadInputError, match="int8 needs data to calibrate"):
         convert(tmp_path / "a.tflite", tmp_path / "b.tflite", int8=True)
 
 

@@ -67,7 +67,8 @@ def test_a_checkpoint_is_calibrated_and_checked_on_its_own_data(
     assert result["dtype"] == "int8"
     assert result["output"] == "digits.tflite"
     verified = result["verified"]
-    assert (verified["samples"], verified["argmax_equal"], verified["max_abs_diff"]) == (1000, 1000, 0)
+    assert (verified["samples"], verified["argmax_equal"]) == (1000, 1000)
+    assert verified["max_abs_diff"] <= 1
     metadata = read_model("digits.tflite").metadata
     assert metadata == get_recipe("digits").metadata()
 
@@ -82,7 +83,7 @@ def test_a_function_with_example_and_preprocessing(module: str, capsys: pytest.C
     arguments = [f"{module}:with_example", "--out", "m.tflite", "--int8", "--calibration", "random:40"]
     preprocessing = ["--mean", "0.5,0.4,0.3", "--std", "0.2", "--input-range", "0,1"]
     code, result = as_json([*arguments, *preprocessing], capsys)
-    assert (code, result["verified"]["samples"], result["verified"]["max_abs_diff"]) == (0, 40, 0)
+    assert (code, result["verified"]["samples"], result["verified"]["argmax_equal"]) == (0, 40, 40)
     metadata = read_model("m.tflite").metadata
     assert metadata is not None
     assert metadata.preprocessing == Preprocessing(1 / 255, 0.0, (0.5, 0.4, 0.3), (0.2,))

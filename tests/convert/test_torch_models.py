@@ -12,7 +12,6 @@ from torch import nn
 
 from onebit.convert import Converted, convert
 from onebit.core import DType, read_model
-from onebit.core.errors import UnsupportedError
 from onebit.core.graph import Array
 from onebit.core.metadata import ModelMetadata, Preprocessing
 from onebit.core.oracle import Oracle
@@ -57,8 +56,8 @@ def test_float_agrees_with_torch(name: str, tmp_path: Path, lce: Oracle) -> None
 def test_int8_agrees_with_the_fake_quantized_source(name: str, tmp_path: Path, lce: Oracle) -> None:
     done = converted(name, tmp_path / "m.tflite", lce, int8=True)
     assert done.dtype == "int8"
-    # a softmax sums in another order here, everything else is exact
-    assert done.verified.max_abs_diff <= (1 if "SOFTMAX" in done.ops else 0)
+    # LiteRT rounds a fixed-point product twice, the oracle a real one once
+    assert done.verified.max_abs_diff <= 1
     assert done.verified.argmax_equal == done.verified.samples == 100
     graph = read_model(tmp_path / "m.tflite")
     assert graph.metadata == METADATA
@@ -93,17 +92,19 @@ def test_pool_before_norm_with_positive_gamma_becomes_thresholds(tmp_path: Path,
     assert (done.verified.max_abs_diff, done.ops.get("MUL")) == (0, None)
 
 
-def test_norm_that_does_not_fold_has_no_int8_form(tmp_path: Path) -> None:
+def test_norm_that_does_not_fold_becomes_int8_arithmetic(tmp_path: Path, lce: Oracle) -> None:
     net = nn.Sequential(
         SameConv2d(1, 8, 3), nn.MaxPool2d(2), nn.BatchNorm2d(8), QuantConv2d(8, 8, 3), nn.Flatten(), QuantLinear(128, 4)
     )
-    x = pixels((1, 8, 8), 10)
-    with pytest.raises(UnsupportedError, match=r"no int8 form for MUL '2/scaled', ADD '2'.*directly behind"):
-        convert(
-            randomized(net), tmp_path / "m.tflite", metadata=METADATA, example_input=torch.zeros(1, 1, 8, 8),
-            int8=True, calibration=x,
-        )  # fmt: skip
-    assert list(tmp_path.iterdir()) == []
+    x = pixels((1, 8, 8), 100)
+    done = convert(
+        randomized(net), tmp_path / "m.tflite", metadata=METADATA, example_input=torch.zeros(1, 1, 8, 8),
+        int8=True, calibration=x, samples=x, oracle=lce,
+    )  # fmt: skip
+    assert (done.ops["MUL"], done.ops["ADD"]) == (1, 1)
+    assert done.verified.max_abs_diff <= 1
+    assert done.int8 is not None
+    assert done.int8.kept_float == ()
 
 
 def test_pixels_of_an_unsigned_range_lose_nothing(tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onebit.convert.quantize import calibrate, quantize_int8
-from onebit.convert.samples import check_samples, file_input, random_samples, real_values
-from onebit.core import DType, Graph, evaluate, read_model, write_model
+from onebit.convert.int8 import MINMAX, Int8Report, Quantized, RangeMethod, quantize
+from onebit.convert.samples import check_calibration, check_samples, file_input, random_samples
+from onebit.core import DType, Graph, Tensor, evaluate, read_model, write_model
 from onebit.core.errors import BadInputError, UnsupportedError, VerificationError
 from onebit.core.files import atomic_write_bytes
 from onebit.core.graph import Array
 from onebit.core.metadata import ModelMetadata
+from onebit.core.oracle import NumpyOracle, Oracle
 from onebit.core.passes import Pass, run_passes
 from onebit.core.passes.fold_batch_norm import fold_batch_norm
 from onebit.core.passes.fold_sign import fold_sign_into_bconv
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from onebit.convert.verify import Verified
-    from onebit.core.oracle import Oracle
 
 PASSES: tuple[Pass, ...] = (
     # first, so that batch norm and sign stand directly behind their convolution
@@ -38,12 +38,18 @@ PASSES: tuple[Pass, ...] = (
     fold_sign_into_bconv,
 )
 
+EXACT_PASSES: tuple[Pass, ...] = (sign_before_pool, fold_sign_into_bconv)
+"""Those of `PASSES` that leave every value as it is: for a finished file, which nothing else may change."""
+
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
 @dataclass(frozen=True)
 class Converted:
-    """A written model: `ops` counts its operators by name, `dtype` is that of its input and output."""
+    """A written model: `ops` counts its operators by name, `dtype` is that of its input and output.
+
+    `int8` says what quantization cost, where the model was quantized.
+    """
 
     output: Path
     sha256: str
@@ -51,6 +57,7 @@ class Converted:
     dtype: str
     verified: Verified
     ops: dict[str, int]
+    int8: Int8Report | None = None
 
 
 def convert(
@@ -61,46 +68,74 @@ def convert(
     example_input: Any = None,
     int8: bool = False,
     calibration: Array | None = None,
+    ranges: RangeMethod = MINMAX,
     samples: Array | None = None,
+    labels: Array | None = None,
     oracle: Oracle | None = None,
 ) -> Converted:
     """Convert `source` to the file `out`, verified before it is written; on any error nothing is written.
 
     `source` is a torch module, whose forward() takes one tensor [N, C, H, W] or [N, features] and returns [N, classes],
     or the path of a `.tflite`, which is checked and copied as it is. `example_input` (torch, any N; only its shape
-    counts) defaults to the module's attribute of that name. `metadata` travels in the file. `int8` makes input and
-    output int8 and needs `calibration`; `calibration` and `samples` (what the check compares on, default: seeded random
-    inputs) are uint8 pixels or real inputs, [N, H, W, C] or [N, features]. `oracle` executes the file in the check,
-    by default onebit's own semantics.
+    counts) defaults to the module's attribute of that name. `metadata` travels in the file. `int8` makes input, output
+    and all that is not binary int8, and needs `calibration`; `ranges` says how ranges follow from it. `calibration` and
+    `samples` (what the check compares on, default: seeded random inputs) are uint8 pixels or real inputs, [N, H, W, C]
+    or [N, features]; `labels` are the classes of `samples`, for the accuracy before and after quantization. `oracle`
+    executes the file in the check, by default onebit's own semantics.
 
     Raises BadInputError and UnsupportedError, with the layer's name, and VerificationError, with the first layer whose
     result differs.
     """
+    data = _Data(calibration, samples, labels, oracle or NumpyOracle(), ranges)
     if isinstance(source, str | Path):
-        return _convert_file(Path(source), Path(out), metadata, int8=int8, samples=samples, oracle=oracle)
+        return _convert_file(Path(source), Path(out), metadata, data, int8=int8)
     from onebit.convert.torch_source import import_torch
     from onebit.convert.verify import verify
-    from onebit.core.oracle import NumpyOracle
 
     _refuse_foreign(source)
     imported = import_torch(source, _example(source, example_input), metadata)
-    tensor = imported.graph.input
-    for x, what in ((calibration, "calibration samples"), (samples, "samples")):
-        if x is not None:
-            check_samples(x, tensor, metadata, what)
+    data.check(imported.graph.input, metadata, int8=int8)
     graph = optimize(imported.graph)
-    if int8:
-        if calibration is None:
+    verified = verify(imported, write_model(graph), data.compared(graph), data.oracle)
+    return _write(Path(out), _finished(graph, data, int8=int8), verified)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What the ranges come from and what the check compares on."""
+
+    calibration: Array | None
+    samples: Array | None
+    labels: Array | None
+    oracle: Oracle
+    ranges: RangeMethod
+
+    def check(self, tensor: Tensor, metadata: ModelMetadata | None, *, int8: bool) -> None:
+        """BadInputError for data that does not fit the model's input `tensor`."""
+        if int8 and self.calibration is None:
             raise BadInputError(
                 "int8 needs data to calibrate the ranges of its tensors",
                 where="convert",
                 fix="give --calibration DATASET (calibration=images in Python)",
             )
-        graph = quantize_int8(graph, calibrate(graph, real_values(calibration, metadata)))
-    model = write_model(graph)
-    compared = random_samples(tensor.shape, metadata) if samples is None else samples
-    verified = verify(imported, model, compared, oracle or NumpyOracle())
-    return _write(Path(out), model, graph, verified)
+        if int8 and self.calibration is not None:
+            check_calibration(self.calibration, tensor, metadata)
+        if self.samples is not None:
+            check_samples(self.samples, tensor, metadata, "samples")
+        if self.labels is not None and (self.samples is None or len(self.labels) != len(self.samples)):
+            raise BadInputError(f"{len(self.labels)} labels", fix="give one for every sample of the check")
+
+    def compared(self, graph: Graph) -> Array:
+        """The samples of the check."""
+        return random_samples(graph.input.shape, graph.metadata) if self.samples is None else self.samples
+
+
+def _finished(graph: Graph, data: _Data, *, int8: bool) -> Quantized | Graph:
+    """The int8 form of an optimized float graph, where it is wanted."""
+    if not int8:
+        return graph
+    assert data.calibration is not None  # `_Data.check` has asked for it
+    return quantize(graph, data.calibration, data.compared(graph), data.oracle, labels=data.labels, method=data.ranges)
 
 
 def optimize(graph: Graph) -> Graph:
@@ -108,11 +143,25 @@ def optimize(graph: Graph) -> Graph:
     return run_passes(graph, PASSES).graph
 
 
-def _write(out: Path, model: bytes, graph: Graph, verified: Verified) -> Converted:
+def _write(out: Path, made: Quantized | Graph, verified: Verified, model: bytes | None = None) -> Converted:
+    """Write a verified model; `model` is the file of a float graph where it exists already."""
+    report = None
+    if isinstance(made, Quantized):
+        graph, model, report = made.graph, made.model, made.report
+        agreed = made.agreement
+        verified = replace(
+            verified,
+            samples=agreed.samples,
+            max_abs_diff=agreed.max_step_diff,
+            argmax_equal=agreed.argmax_equal,
+        )
+    else:
+        graph = made
+        model = write_model(graph) if model is None else model
     atomic_write_bytes(out, model)
     ops = Counter(node.op.name for node in graph.nodes)
     digest = hashlib.sha256(model).hexdigest()
-    return Converted(out, digest, len(model), graph.input.dtype.value, verified, dict(sorted(ops.items())))
+    return Converted(out, digest, len(model), graph.input.dtype.value, verified, dict(sorted(ops.items())), report)
 
 
 def _refuse_foreign(source: Any) -> None:
@@ -154,35 +203,32 @@ def _example(source: nn.Module, example_input: Any) -> torch.Tensor:
 # ------------------------------------------------------------------------------------------------------------- .tflite
 
 
-def _convert_file(
-    source: Path, out: Path, metadata: ModelMetadata | None, *, int8: bool, samples: Array | None, oracle: Oracle | None
-) -> Converted:
-    """A `.tflite` as it is (or with other metadata), after checking that it can be read and evaluated."""
+def _convert_file(source: Path, out: Path, metadata: ModelMetadata | None, data: _Data, *, int8: bool) -> Converted:
+    """A `.tflite` as it is (or with other metadata), after checking that it can be read and evaluated.
+
+    With `int8` a float one is quantized, after the rewrites that leave every value as it is.
+    """
     if source.suffix.lower() in KERAS_SUFFIXES or (source / "saved_model.pb").is_file():
         raise _keras(str(source))
     graph = read_model(source)
-    if int8 and graph.output.dtype is not DType.INT8:
-        raise UnsupportedError(
-            "a finished .tflite is not quantized", where=str(source), fix="convert its source model with --int8"
-        )
     model = source.read_bytes()
     if metadata is not None and metadata != graph.metadata:
         graph = replace(graph, metadata=metadata)
         model = write_model(graph)
-    if samples is None:
-        samples = random_samples(graph.input.shape, graph.metadata)
-    check_samples(samples, graph.input, graph.metadata, "samples")
-    return _write(out, model, graph, _verify_file(graph, model, samples, oracle))
+    int8 = int8 and graph.output.dtype is not DType.INT8
+    data.check(graph.input, graph.metadata, int8=int8)
+    verified = _verify_file(graph, model, data.compared(graph), data.oracle)
+    if int8:
+        graph = run_passes(graph, EXACT_PASSES).graph
+    return _write(out, _finished(graph, data, int8=int8), verified, model)
 
 
-def _verify_file(graph: Graph, model: bytes, samples: Array, oracle: Oracle | None) -> Verified:
+def _verify_file(graph: Graph, model: bytes, samples: Array, executor: Oracle) -> Verified:
     """The file under the oracle against onebit's semantics: int8 equal, float within 1e-5 of the range."""
     from onebit.convert.verify import Verified
-    from onebit.core.oracle import NumpyOracle
 
     x = file_input(samples, graph.input, graph.metadata)
     wanted = evaluate(graph, x)[graph.output.name].astype(np.float64)
-    executor = oracle or NumpyOracle()
     got = executor.run(model, x, [graph.output.name])[0].astype(np.float64)
     difference = float(np.abs(got - wanted).max())
     tolerance = 0.0 if graph.output.dtype is not DType.FLOAT32 else 1e-5 * float(np.ptp(wanted))

@@ -15,6 +15,9 @@ RANDOM_SAMPLES = 64
 
 RANDOM_SEED = 0
 
+RANGE_SLACK = 0.01
+"""How far calibration data may lie outside the range of the model's pixels, relative to that range."""
+
 
 def random_samples(input_shape: tuple[int, ...], metadata: ModelMetadata | None, count: int = RANDOM_SAMPLES) -> Array:
     """Seeded inputs [count, ...] for a model input [1, ...]: uint8 pixels if there is metadata, else normal."""
@@ -38,6 +41,28 @@ def check_samples(x: Array, tensor: Tensor, metadata: ModelMetadata | None, what
             )
     elif x.dtype.kind != "f" or not np.isfinite(x).all():
         raise BadInputError(f"{what} of dtype {x.dtype}", fix="give uint8 pixels or finite real values")
+
+
+def check_calibration(x: Array, tensor: Tensor, metadata: ModelMetadata | None) -> None:
+    """`check_samples`, and BadInputError for values that no range can be learned from.
+
+    All equal; or real values beyond those that the model's metadata gives the pixels 0 to 255 (a model that takes 0 to
+    1 calibrated with 0 to 255 is saturated everywhere).
+    """
+    check_samples(x, tensor, metadata, "calibration samples")
+    low, high = float(x.min()), float(x.max())
+    if low == high:
+        raise BadInputError(f"calibration samples are all {low:g}", fix="give samples that the model was made for")
+    if metadata is None or x.dtype == np.uint8:
+        return
+    table = metadata.preprocessing.real_table(tensor.shape[-1] if len(tensor.shape) == 4 else 1)
+    least, most = float(table.min()), float(table.max())
+    slack = RANGE_SLACK * (most - least)
+    if low < least - slack or high > most + slack:
+        raise BadInputError(
+            f"calibration samples reach from {low:g} to {high:g}, the model's input from {least:g} to {most:g}",
+            fix="preprocess them as the model's metadata says, or give uint8 pixels",
+        )
 
 
 def real_values(x: Array, metadata: ModelMetadata | None) -> Array:

@@ -1,14 +1,13 @@
-"""Source model against written file, before the file is kept.
+"""Source model against its float file, before the file is kept.
 
-Two comparisons, on the same samples. End to end: float outputs within `FLOAT_TOLERANCE` of the logits' range and equal
-argmax, int8 outputs within 1 step of the fake-quantized source and equal argmax on 99.9 % of the samples. Tensor by
-tensor (`onebit.convert.compare`): every tensor that the file shares with the source, which also finds what no output
-showed, and names the first layer that differs.
+Two comparisons, on the same samples. End to end: outputs within `FLOAT_TOLERANCE` of the logits' range and equal
+argmax. Tensor by tensor (`onebit.convert.compare`): every tensor that the file shares with the source, which also finds
+what no output showed, and names the first layer that differs. An int8 file is compared with this float one in
+`onebit.convert.int8.verify`.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +17,9 @@ import torch
 from torch import fx, nn
 
 from onebit.convert.compare import Comparison, difference
-from onebit.convert.fake_quant import FakeQuantized
-from onebit.convert.samples import channels_first, file_input, real_values
+from onebit.convert.samples import channels_first, real_values
 from onebit.convert.torch_source import Imported
-from onebit.core import DType, Graph, read_model
+from onebit.core import Graph, read_model
 from onebit.core.errors import VerificationError
 from onebit.core.graph import Array
 from onebit.core.oracle import Oracle
@@ -35,21 +33,13 @@ TIE_TOLERANCE = 1e-5
 MAX_FLIPPED = 0.01
 """Share of the samples whose outputs may differ because of a flipped sign; more is a wrong conversion, not rounding."""
 
-INT8_TOLERANCE = 1
-"""Allowed difference of int8 tensors, in steps."""
-
-INT8_ARGMAX = 0.999
-"""Share of the samples whose argmax must be equal in int8."""
-
 CHUNK = 128
 """Samples compared together; bounds the memory for all tensors of the file."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What was compared: `max_abs_diff` of the outputs in logits (float) or steps (int8).
+    """What was compared: `max_abs_diff` of the outputs in logits (float), or of any int8 tensor in steps (int8).
 
     `argmax_equal` counts samples, of `samples` in all. `sign_flips` counts the samples whose float outputs differ
     because a sign of a value that is zero up to rounding was decided otherwise; `max_abs_diff` leaves them out.
@@ -63,10 +53,8 @@ class Verified:
 
 
 def verify(imported: Imported, model: bytes, samples: Array, oracle: Oracle) -> Verified:
-    """Compare the source with the file `model` on checked samples; VerificationError names the first wrong layer."""
+    """Compare the source with the float file `model` on checked samples; VerificationError names the wrong layer."""
     graph = read_model(model)
-    if graph.output.dtype is DType.INT8:
-        return _verify_int8(imported, graph, model, file_input(samples, graph.input, graph.metadata), oracle)
     return _verify_float(imported, graph, model, real_values(samples, graph.metadata), oracle)
 
 
@@ -138,28 +126,3 @@ class _Stepped(fx.Interpreter):
         y: torch.Tensor = module(x)
         self._comparison.value(n, y.numpy(), FLOAT_TOLERANCE * float(y.abs().max()))
         return y
-
-
-# ---------------------------------------------------------------------------------------------------------------- int8
-
-
-def _verify_int8(imported: Imported, graph: Graph, model: bytes, x: Array, oracle: Oracle) -> Verified:
-    outputs, sources = [], []
-    flipped: VerificationError | None = None
-    for part, found in _found(graph, model, x, oracle):
-        given = channels_first(part)
-        comparison = Comparison(imported, graph, found)
-        result = FakeQuantized(imported, graph, comparison, INT8_TOLERANCE).run_quantized(given)
-        if comparison.first_flip is not None:
-            log.info("signs next to their zero point differ: %s", comparison.first_flip)
-            flipped = flipped or comparison.first_flip
-            # the steps went on from the file's signs; end to end the source's own count
-            result = FakeQuantized(imported, graph).run_quantized(given)
-        sources.append(result)
-        outputs.append(found[graph.output.name])
-    got, wanted = np.concatenate(outputs).astype(np.float64), np.concatenate(sources)
-    worst = float(np.abs(got - wanted).max())
-    equal = int((got.argmax(axis=1) == wanted.argmax(axis=1)).sum())
-    if worst > INT8_TOLERANCE or equal < INT8_ARGMAX * len(x):
-        raise flipped or difference(imported, imported.traced.output, graph.output.name, got, wanted, INT8_TOLERANCE)
-    return Verified(len(x), worst, equal, 0, oracle.engine)

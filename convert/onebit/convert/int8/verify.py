@@ -1,0 +1,108 @@
+"""An int8 file against the fake-quantized float graph, before the file is kept.
+
+Every operator is recomputed in float from the values that the file itself holds for its inputs, rounded to the file's
+scales, and compared with what the file holds for its output: int8 may differ by 1 step, bits not at all. Going on from
+the file's values makes the comparison sharp: a tie that LiteRT's fixed-point arithmetic rounds otherwise is one step
+here, and not the start of another computation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from onebit.convert.int8.fake_quant import FakeQuantized
+from onebit.core import DType, Graph, Node, Tensor
+from onebit.core.errors import VerificationError
+from onebit.core.graph import Array
+from onebit.core.oracle import Oracle
+
+INT8_TOLERANCE = 1
+"""Allowed difference of int8 tensors, in steps."""
+
+MAX_TIES = 0.25
+"""Share of a tensor's elements that may differ by that step; more is another rounding, not ties."""
+
+INT8_ARGMAX = 0.999
+"""Share of the samples whose argmax must be equal."""
+
+FLOAT_TOLERANCE = 1e-4
+"""Allowed difference of a tensor that stays in float, relative to its largest magnitude."""
+
+MAX_SAMPLES = 1000
+"""How many samples are compared; all others only count for the accuracy."""
+
+CHUNK = 64
+"""Samples whose tensors are in memory together."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of `samples` samples: `max_step_diff` over all int8 tensors, and in how many the argmax is equal."""
+
+    samples: int
+    max_step_diff: int
+    argmax_equal: int
+
+
+def compare_int8(source: Graph, file: Graph, model: bytes, x: Array, oracle: Oracle) -> Agreement:
+    """Compare the file `model` (read as `file`) with its float `source` on the first `MAX_SAMPLES` stored inputs `x`.
+
+    VerificationError names the first operator that differs.
+    """
+    fake = FakeQuantized(source, file)
+    names = [t.name for t in file.activations()]
+    x = x[:MAX_SAMPLES]
+    worst, equal = 0, 0
+    for start in range(0, len(x), CHUNK):
+        part = x[start : start + CHUNK]
+        found = {file.input.name: part, **dict(zip(names, oracle.run(model, part, names), strict=True))}
+        steps, wanted = _compare_layers(fake, found)
+        worst = max(worst, steps)
+        equal += int((_choices(found[file.output.name]) == _choices(fake.output({source.output.name: wanted}))).sum())
+    if equal < INT8_ARGMAX * len(x):
+        raise VerificationError(
+            f"the argmax equals that of the fake-quantized model for {equal} of {len(x)} samples, needed are "
+            f"{INT8_ARGMAX:.1%}",
+            where=f"output '{file.output.name}'",
+            fix="nothing was written; please report this model",
+        )
+    return Agreement(len(x), worst, equal)
+
+
+def _choices(values: Array) -> Array:
+    return np.asarray(values.reshape(len(values), -1).argmax(axis=1))
+
+
+def _compare_layers(fake: FakeQuantized, found: Mapping[str, Array]) -> tuple[int, Array]:
+    """The largest difference in steps, and the last operator's expected output."""
+    worst, wanted = 0, np.zeros(0)
+    for node in fake.source.nodes:
+        wanted = fake.step(node, found)
+        tensor, got = fake.file.tensors[node.output], found[node.output]
+        difference = np.nan_to_num(np.abs(got.astype(np.float64) - wanted), nan=np.inf)
+        tolerance = _tolerance(tensor, wanted)
+        ties = tensor.dtype is DType.INT8 and (difference > 0).mean() > MAX_TIES and difference.size >= 1 / MAX_TIES
+        if difference.max() > tolerance or ties:
+            raise _differs(node, got, wanted, difference)
+        if tensor.dtype is DType.INT8:
+            worst = max(worst, int(difference.max()))
+    return worst, wanted
+
+
+def _tolerance(tensor: Tensor, wanted: Array) -> float:
+    if tensor.dtype is DType.INT8:
+        return INT8_TOLERANCE
+    return FLOAT_TOLERANCE * float(np.abs(wanted).max()) if tensor.dtype is DType.FLOAT32 else 0.0
+
+
+def _differs(node: Node, got: Array, wanted: Array, difference: Array) -> VerificationError:
+    worst = tuple(int(i) for i in np.unravel_index(int(difference.argmax()), difference.shape))
+    return VerificationError(
+        f"the file does not compute what the fake-quantized model computes: {(difference > 0).mean():.2%} of the "
+        f"elements differ, most at {list(worst)}: {got[worst]:g}, expected {wanted[worst]:g}",
+        where=node.describe(),
+        fix="nothing was written; please report this model",
+    )
