@@ -1,5 +1,6 @@
 /* int8 quantization of n float values and back, as LiteRT's built-in kernels compute it: whole blocks of eight elements
  * by vector instructions, the rest one by one, and the two round differently. Values beyond int8 saturate.
+ * Element i is read before it is written: int8 output may start at the address of the float input.
  */
 #ifndef OB_AFFINE_H
 #define OB_AFFINE_H

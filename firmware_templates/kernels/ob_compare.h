@@ -1,4 +1,5 @@
-/* Comparisons of two operands, element by element, to bool; `ob_operands` says which operand repeats. */
+/* Comparisons of two operands, element by element, to bool; `ob_operands` says which operand repeats.
+ * The output may start at the address of an int8 operand that does not repeat. */
 #ifndef OB_COMPARE_H
 #define OB_COMPARE_H
 

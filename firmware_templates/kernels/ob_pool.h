@@ -1,4 +1,7 @@
-/* Max and average pooling of [H, W, C]; the window is clipped to the image (dilation is 1). */
+/* Max and average pooling of [H, W, C]; the window is clipped to the image (dilation is 1).
+ *
+ * Output pixels are written in order, channel by channel, each after all reads of its window: the output may start at
+ * the input's address where no window begins before the pixel, counted in order, that it gives. */
 #ifndef OB_POOL_H
 #define OB_POOL_H
 

@@ -7,7 +7,8 @@
 /* bit = (x < 0): +0, -0 and NaN give bit 0 (+1). Denormals are flushed as LiteRT does: they give +1. */
 void ob_quantize_f32(const float *input, int32_t pixels, int32_t channels, uint32_t *output);
 
-/* bit = (x < zero_point). */
+/* bit = (x < zero_point). The output may start at the input's address from four channels on: a word is written after the
+ * channels that it holds are read. */
 void ob_quantize_i8(const int8_t *input, int32_t pixels, int32_t channels, int32_t zero_point, uint32_t *output);
 
 /* bit = !x. */

@@ -1,4 +1,5 @@
-/* Reductions of [outer, count, inner] over the middle axis, to [outer, inner]. */
+/* Reductions of [outer, count, inner] over the middle axis, to [outer, inner]. Outputs are written in order, each after
+ * all reads of its own: the output may start at the input's address. */
 #ifndef OB_REDUCE_H
 #define OB_REDUCE_H
 

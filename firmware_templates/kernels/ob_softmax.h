@@ -1,4 +1,4 @@
-/* exp(beta * (x - max)) / sum over each row of n values. */
+/* exp(beta * (x - max)) / sum over each row of n values. The output may start at the input's address. */
 #ifndef OB_SOFTMAX_H
 #define OB_SOFTMAX_H
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from onebit.codegen import find_target, schedule
-from onebit.codegen.planner import Lifetime, Plan, plan_memory
+from onebit.codegen.planner import Block, Plan, lower_bound
 from onebit.simulate.toolchain import MODEL_FLAGS, WARNINGS, Compiler, find_compiler
 from support.host_code import generate_all
 from support.net_table import graphs
@@ -36,18 +36,19 @@ int @_run(unsigned seed)
 """
 
 
-def with_guards(values: Sequence[Lifetime]) -> Plan:
-    """Every value at a place of its own, with unused bytes on both sides."""
+def with_guards(blocks: Sequence[Block]) -> Plan:
+    """Every block at a place of its own, with unused bytes on both sides."""
     offsets, end = {}, GUARD_BYTES
-    for value in values:
-        offsets[value.name] = end
+    for block in blocks:
+        offsets |= {member.value.name: end + member.offset for member in block.members}
         # AddressSanitizer's shadow has a resolution of 8 bytes
-        end += -(-value.size // 8) * 8 + GUARD_BYTES
-    return Plan(offsets, end, plan_memory(values).lower_bound_bytes)
+        end += -(-block.bytes // 8) * 8 + GUARD_BYTES
+    return Plan(offsets, end, lower_bound(blocks))
 
 
-def poison(name: str, values: Sequence[Lifetime], plan: Plan) -> str:
+def poison(name: str, blocks: Sequence[Block], plan: Plan) -> str:
     """C code, for the end of the model's file, that forbids all of the arena but the values."""
+    values = [member.value for block in blocks for member in block.members]
     lines = [
         "#include <sanitizer/asan_interface.h>",
         f"void {name}_poison(void);",
@@ -101,18 +102,18 @@ def main_of(names: Sequence[str], folder: Path) -> list[Path]:
 def test_no_kernel_leaves_its_buffers_or_relies_on_undefined_behaviour(
     tmp_path: Path, sanitizing: Compiler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    planned: list[Sequence[Lifetime]] = []
+    planned: list[Sequence[Block]] = []
 
-    def plan(values: Sequence[Lifetime]) -> Plan:
-        planned.append(values)
-        return with_guards(values)
+    def plan(blocks: Sequence[Block]) -> Plan:
+        planned.append(blocks)
+        return with_guards(blocks)
 
     monkeypatch.setattr(schedule, "plan_memory", plan)
     nets, sources = graphs(), tmp_path / "sources"
     programs = generate_all(nets, sources)
-    for (name, program), values in zip(programs.items(), planned, strict=True):
+    for (name, program), blocks in zip(programs.items(), planned, strict=True):
         file = sources / f"{name}.c"
-        file.write_text(file.read_text() + poison(name, values, program.plan))
+        file.write_text(file.read_text() + poison(name, blocks, program.plan))
     runs = main_of(list(nets), tmp_path)
     assert compile_and_run(sanitizing, [*sorted(sources.glob("*.c")), *runs], sources, tmp_path / "all") == ""
 
@@ -120,8 +121,8 @@ def test_no_kernel_leaves_its_buffers_or_relies_on_undefined_behaviour(
 def test_the_guards_catch_a_kernel_that_writes_too_far(
     tmp_path: Path, sanitizing: Compiler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    planned: list[Sequence[Lifetime]] = []
-    monkeypatch.setattr(schedule, "plan_memory", lambda values: (planned.append(values), with_guards(values))[1])
+    planned: list[Sequence[Block]] = []
+    monkeypatch.setattr(schedule, "plan_memory", lambda blocks: (planned.append(blocks), with_guards(blocks))[1])
     sources = tmp_path / "sources"
     (name, program), *_ = generate_all({"bits_33": graphs()["bits_33"]}, sources).items()
     file = sources / f"{name}.c"

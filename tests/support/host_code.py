@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from onebit.codegen import Program, generate
 from onebit.core import Graph, write_model
 from onebit.core.graph import Array
-from onebit.simulate.compare import Comparison, compare_tensor, decode_buffer, inexact_tensors
+from onebit.simulate.compare import Comparison, compare_tensor, decode_buffer, inexact_tensors, split_values
 from onebit.simulate.toolchain import BASE_FLAGS, MODEL_FLAGS, WARNINGS, Compiler
 
 STRICT = (*BASE_FLAGS, *MODEL_FLAGS, *WARNINGS)
@@ -48,21 +48,17 @@ class HostCode:
     def run(self, name: str, x: Array) -> dict[str, Array]:
         """The value of every tensor that the code holds in memory, in stored form ``[N, ...]``."""
         program = self.programs[name]
-        source, steps = program.source, program.steps
-        recorded = np.zeros((len(x), sum(step.output.nbytes for step in steps)), np.uint8)
+        source, buffers = program.source, program.buffers()
+        recorded = np.zeros((len(x), sum(buffer.nbytes for buffer in buffers)), np.uint8)
         y = np.zeros((len(x), source.output.nbytes), np.uint8)
         samples = np.ascontiguousarray(x).view(np.uint8).reshape(len(x), -1)
         invoke = getattr(self.library, f"{name}_invoke")
         for i in range(len(x)):
             self.library.onebit_record(ctypes.c_void_p(recorded[i].ctypes.data))
             assert invoke(ctypes.c_void_p(samples[i].ctypes.data), ctypes.c_void_p(y[i].ctypes.data)) == 0
-        ends = np.cumsum([step.output.nbytes for step in steps])
-        parts = np.split(recorded, ends[:-1], axis=1)
+        parts = split_values(recorded, buffers)
         values = {
-            tensor: decode_buffer(parts[step.index], replace(step.output, tensor=source.tensors[tensor]))
-            for step in steps
-            for tensor in step.tensors
-            if tensor in source.tensors
+            b.tensor.name: decode_buffer(parts[b.tensor.name], b) for b in buffers if b.tensor.name in source.tensors
         }
         dtype = source.output.dtype.numpy
         values[source.outputs[0]] = y.view(dtype).reshape(len(x), *source.output.stored_shape[1:])

@@ -9,8 +9,10 @@ import numpy as np
 
 from onebit.core import DType, Graph, Node, Quantization, Tensor
 from onebit.core.ops import (
+    Abs,
     Activation,
     Add,
+    Concatenation,
     FullyConnected,
     GreaterEqual,
     LceBMaxPool2d,
@@ -18,6 +20,11 @@ from onebit.core.ops import (
     Mul,
     Padding,
     PoolWindow,
+    Prelu,
+    Relu,
+    Relu6,
+    Slice,
+    Split,
 )
 from support.chains import minima, ranges, several_ranges
 from support.elementwise_nets import CHAINS
@@ -148,6 +155,56 @@ def reshaped_input() -> Graph:
     return net.graph()
 
 
+def joined_rows(dtype: DType) -> Graph:
+    """Two branches and a piece of one of them, joined along the rows: two parts are computed where the join lies."""
+    net = Net((1, 5, 4, 6), dtype, INT8_INPUT if dtype is I8 else None)
+    net.conv(7, quant=_quant(0.05, 3))
+    a, quant = net.now.name, net.now.quantization
+    net.conv(7, (1, 1), quant=quant).node(Relu(), dtype=dtype, quant=quant)
+    b = net.now.name
+    rows = net.constant("rows", [0, 1, 0, 0], DType.INT32)
+    net.node(Slice(), rows, net.constant("size", [1, 3, 4, 7], DType.INT32), dtype=dtype, quant=quant)
+    net.node(Concatenation(1), a, b, dtype=dtype, quant=quant)
+    return net.node(Relu6(), dtype=dtype, quant=quant).quantize().bconv(3).graph()
+
+
+def joined_twice(dtype: DType) -> Graph:
+    """As in a dense net: every join is a part of the next, along the rows; the last is the model's output."""
+    net = Net((1, 3, 4, 5), dtype, INT8_INPUT if dtype is I8 else None).conv(5, quant=_quant(0.05, 3))
+    quant = net.now.quantization
+    for _ in range(3):
+        joined = net.now.name
+        net.conv(5, quant=quant)
+        net.node(Concatenation(1), joined, dtype=dtype, quant=quant)
+    return net.graph()
+
+
+def residual_chain(dtype: DType) -> Graph:
+    """Residual blocks as in binary ResNets: a sign, a binary convolution, batch norm, and the stream added."""
+    quant = _quant(0.05, 3) if dtype is I8 else None
+    net = Net((1, 6, 6, 3), dtype, INT8_INPUT if dtype is I8 else None).conv(32, quant=quant)
+    for _ in range(3):
+        stream = net.now.name
+        net.quantize().bconv(32, to=dtype, quant=quant)
+        if dtype is F32:
+            net.mul(np.linspace(0.5, 1.5, 32)).node(Prelu(), net.constant(f"slope_{stream}", np.full(32, 0.25), F32),
+                                                    dtype=F32)  # fmt: skip
+        net.node(Add(), stream, dtype=dtype, quant=quant)
+    return net.pool(6).graph()
+
+
+def halves(dtype: DType) -> Graph:
+    """Both halves of a map, of which one is changed where it lies, and read after the other."""
+    quant = _quant(0.05, 3) if dtype is I8 else None
+    net = Net((1, 4, 3, 5), dtype, INT8_INPUT if dtype is I8 else None).conv(5, quant=quant)
+    whole = net.now.name
+    net.node(Split(1, 2, 0), dtype=dtype, quant=quant)
+    first = net.now.name
+    net.now = net.tensors[whole]
+    net.node(Split(1, 2, 1), dtype=dtype, quant=quant).node(Abs(), dtype=dtype, quant=quant)
+    return net.node(Add(), first, dtype=dtype, quant=quant).graph()
+
+
 def comparison() -> Net:
     """A float comparison, and the signs of its truth values."""
     net = Net((1, 3, 5, 7))
@@ -221,6 +278,8 @@ NETS: dict[str, Callable[[], Any]] = {
     "softmax_int8_beta": lambda: _softmax_rows(I8, 0.1),
     **{f"{name}_{dtype.value}": (lambda n=net, d=dtype: n(d)) for dtype in (F32, I8)
        for name, net in (("depthwise", depthwise), ("averages", averages), ("reductions", reductions))},
+    **{f"{net.__name__}_{dtype.value}": (lambda n=net, d=dtype: n(d))
+       for net in (joined_rows, joined_twice, residual_chain, halves) for dtype in (F32, I8)},
     "copy": lambda: Net((1, 3, 5, 2)).reshape(1, 30),
     "copy_int8": lambda: Net((1, 3, 5, 2), I8, INT8_INPUT).reshape(1, 5, 6).reshape(1, 30),
     "reshaped_input": reshaped_input,

@@ -17,7 +17,9 @@ import numpy as np
 
 from onebit.codegen.kernel import Arg, Constant, Fields, Input, Literal, Output, Scratch, Struct
 from onebit.codegen.kernels.common import as_c
-from onebit.codegen.schedule import Buffer, Program, Step, scratch_name
+from onebit.codegen.planner import ALIGNMENT
+from onebit.codegen.schedule import Buffer, Program, Step
+from onebit.codegen.sharing import Memory
 from onebit.codegen.templates_path import templates_root
 from onebit.core.graph import Array, DType, Graph, Tensor
 from onebit.core.metadata import Preprocessing
@@ -56,15 +58,22 @@ class CallText:
 
 
 @dataclass(frozen=True)
+class ValueText:
+    """A value that the layer-by-layer build reports."""
+
+    pointer: str
+    bytes: int
+
+
+@dataclass(frozen=True)
 class LayerText:
-    """One layer function: what it computes, its parameter structs, and the kernel calls."""
+    """One layer function: what it computes, its parameter structs, the kernel calls, and what is complete then."""
 
     function: str
     comment: str
     params: tuple[ParamsText, ...]
     calls: tuple[CallText, ...]
-    output: str
-    output_bytes: int
+    values: tuple[ValueText, ...]
     index: int
 
 
@@ -126,9 +135,9 @@ def model_context(
         input_comment=_interface_comment(source.input),
         output_comment=_interface_comment(source.output),
         macros=_macros(program, upper),
-        arena_words=max(1, program.arena_bytes // 4),
+        arena_words=max(1, program.arena_bytes // ALIGNMENT),
         arena_bytes=program.arena_bytes,
-        layers=tuple(_layer(program, step, name) for step in program.steps),
+        layers=tuple(_layer(step, name) for step in program.steps),
         arrays=tuple(_constant(step, c, name) for step in program.steps for c in step.constants),
         preprocess=preprocess,
         pixel_rows=rows,
@@ -193,12 +202,12 @@ def _macros(program: Program, upper: str) -> tuple[tuple[str, str], ...]:
     return tuple((f"{upper}_{key}", value) for key, value in macros)
 
 
-def _layer(program: Program, step: Step, name: str) -> LayerText:
+def _layer(step: Step, name: str) -> LayerText:
     params: list[ParamsText] = []
 
     def argument(arg: Arg) -> str:
         if not isinstance(arg, Struct):
-            return _argument(program, step, arg, name)
+            return _argument(step, arg, name)
         params.append(ParamsText(arg.ctype, f"params_{len(params)}", _struct_fields(arg.fields)))
         return f"&{params[-1].name}"
 
@@ -208,31 +217,33 @@ def _layer(program: Program, step: Step, name: str) -> LayerText:
         comment=comment_text(f"{step.node.op.name}: {step.output.tensor.describe()} {step.output.layout.value}"),
         params=tuple(params),
         calls=calls,
-        output=_pointer(program, step.output, const=True),
-        output_bytes=step.output.nbytes,
+        values=tuple(ValueText(_pointer(buffer, const=True), buffer.nbytes) for buffer in step.values),
         index=step.index,
     )
 
 
-def _argument(program: Program, step: Step, arg: Arg, name: str) -> str:
+def _argument(step: Step, arg: Arg, name: str) -> str:
     if isinstance(arg, Input):
-        return _pointer(program, step.inputs[arg.index], const=True)
+        return _pointer(step.inputs[arg.index], const=True)
     if isinstance(arg, Output):
-        return _pointer(program, step.output, const=False)
+        return _pointer(step.output, const=False)
     if isinstance(arg, Constant):
         return constant_name(step, arg, name)
     if isinstance(arg, Scratch):
-        return f"({arg.ctype} *)(void *)(arena + {program.plan.offsets[scratch_name(step)] // 4})"
+        return f"({arg.ctype} *)(void *)(arena + {step.scratch_offset // ALIGNMENT})"
     assert isinstance(arg, Literal)
     return float_literal(arg.value) if isinstance(arg.value, float) else int_literal(arg.value)
 
 
-def _pointer(program: Program, buffer: Buffer, *, const: bool) -> str:
-    if buffer.name in ("input", "output"):
-        return buffer.name
+def _pointer(buffer: Buffer, *, const: bool) -> str:
+    elements = buffer.offset // buffer.tensor.dtype.numpy.itemsize
+    if buffer.memory is not Memory.ARENA:
+        return f"{buffer.memory.value} + {elements}" if elements else buffer.memory.value
     qualifier = "const " if const else ""
-    pointer = f"arena + {program.plan.offsets[buffer.name] // 4}"
-    return f"({qualifier}{ELEMENT_TYPES[buffer.tensor.dtype]} *)({qualifier}void *)({pointer})"
+    cast = f"({qualifier}{ELEMENT_TYPES[buffer.tensor.dtype]} *)({qualifier}void *)"
+    if buffer.offset % ALIGNMENT == 0:
+        return f"{cast}(arena + {buffer.offset // ALIGNMENT})"
+    return f"{cast}arena + {elements}"
 
 
 def constant_name(step: Step, constant: Constant, name: str) -> str:

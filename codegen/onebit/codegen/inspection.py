@@ -96,8 +96,8 @@ def _why(program: Program, node: Node, refused: str | None) -> str:
     if step is None:
         by = program.eliminated.get(node.output)
         return f"never stored: {by}" if by else "shares the memory of the model's input"
-    if node.op.alias and step.node.output != node.output:
-        return "shares the memory of its input"
+    if step.node.output != node.output:
+        return "shares the memory of its input" if len(node.inputs) == 1 else "its parts are computed where it lies"
     if refused is not None:
         return f"not folded into thresholds: {refused}"
     dtype = graph.tensors[node.output].dtype

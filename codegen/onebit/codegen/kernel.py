@@ -107,6 +107,10 @@ def _anything(_: View) -> bool:
     return True
 
 
+def _nowhere(_: View) -> tuple[int, ...]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A public C function `function` in `sources`, declared in `header`, that computes nodes of operator `op`.
@@ -114,7 +118,9 @@ class Kernel:
     `cost` estimates executed instructions; `lower` builds the call of `function`, or several calls of functions in
     `sources`; `requires` names extensions that the target must
     have. `layouts` is (input, output), None for the
-    default of the tensor.
+    default of the tensor. `in_place` gives the positions of the inputs over which the output may be written, both
+    starting at the same address: the kernel does not read a byte of them after it wrote there, and no compiler may
+    assume otherwise (equal element types, or int8 on one side, which in C may alias anything).
     """
 
     function: str
@@ -126,6 +132,7 @@ class Kernel:
     supports: Callable[[View], bool] = _anything
     requires: frozenset[str] = frozenset()
     layouts: tuple[Layout | None, Layout | None] = (None, None)
+    in_place: Callable[[View], tuple[int, ...]] = _nowhere
 
     def calls(self, view: View) -> tuple[Call, ...]:
         """The calls that compute this node, in order."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import onebit.codegen.kernels  # noqa: F401  fills the kernel registry
@@ -17,9 +17,11 @@ from onebit.codegen.kernel import (
     select_kernel,
     stored_bytes,
 )
+from onebit.codegen.memory import moved_parts, share_memory, stays_in_place
 from onebit.codegen.ops import ConvertLayout
 from onebit.codegen.passes import PIPELINE
-from onebit.codegen.planner import Lifetime, Plan, plan_memory
+from onebit.codegen.planner import Block, Lifetime, Plan, plan_memory
+from onebit.codegen.sharing import Memory, Sharing
 from onebit.codegen.targets import Target
 from onebit.core.errors import UnsupportedError
 from onebit.core.graph import Graph, Node, Tensor
@@ -30,14 +32,12 @@ from onebit.core.passes.naming import unique_name
 
 @dataclass(frozen=True)
 class Buffer:
-    """Memory that holds a value: the model's input, its output, or a place in the arena.
+    """Memory that holds a tensor's value: `offset` bytes behind the start of the model's input, output, or arena."""
 
-    `name` is ``input``, ``output``, or for the arena ``tensor <name>``: a model may call its tensors anything.
-    """
-
-    name: str
     tensor: Tensor
     layout: Layout
+    memory: Memory
+    offset: int
 
     @property
     def nbytes(self) -> int:
@@ -47,9 +47,9 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Step:
-    """One node as kernel calls. `tensors` are the graph tensors whose value the output buffer then holds.
+    """One node as kernel calls. `values` are complete when it is done: its output, and what lies in the same memory.
 
-    These are the node's own output and its aliases.
+    The latter are parts of the output (reshapes, slices) and joins of which it is the last part.
     """
 
     index: int
@@ -58,13 +58,19 @@ class Step:
     calls: tuple[Call, ...]
     inputs: tuple[Buffer, ...]
     output: Buffer
-    tensors: tuple[str, ...]
+    values: tuple[Buffer, ...]
+    scratch_offset: int
     macs: tuple[int, int]
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The names of the tensors in `values`."""
+        return tuple(buffer.tensor.name for buffer in self.values)
 
     @property
     def scratch(self) -> Scratch | None:
         """The scratch memory of the calls, if they need any."""
-        return next((arg for call in self.calls for arg in call.args if isinstance(arg, Scratch)), None)
+        return _scratch(self.calls)
 
     @property
     def constants(self) -> tuple[Constant, ...]:
@@ -97,14 +103,18 @@ class Program:
         """The step after which a buffer holds this tensor of the source graph."""
         return next((step for step in self.steps if tensor in step.tensors), None)
 
+    def buffers(self) -> tuple[Buffer, ...]:
+        """Everything that steps complete, in the order in which they do: what the layer-by-layer build reports."""
+        return tuple(buffer for step in self.steps for buffer in step.values)
+
 
 def compile_graph(source: Graph, target: Target) -> Program:
-    """Run the passes, select kernels, insert layout conversions, share the memory of reshapes, plan the arena."""
+    """Run the passes, select kernels, insert layout conversions, decide what shares memory, plan the arena."""
     _check_interface(source)
     result = run_passes(source, PIPELINE)
     graph, kernels = _insert_layout_conversions(result.graph, target)
-    steps = _schedule(graph, kernels)
-    return Program(source, graph, target, steps, plan_memory(_lifetimes(steps)), result.eliminated)
+    steps, plan = _schedule(graph, kernels)
+    return Program(source, graph, target, steps, plan, result.eliminated)
 
 
 def _check_interface(graph: Graph) -> None:
@@ -156,64 +166,67 @@ def _conversion_kernel(have: Layout, wanted: Layout) -> Kernel:
     return next(k for k in KERNELS if k.op is ConvertLayout and k.layouts == (have, wanted))
 
 
-def _aliases(graph: Graph) -> dict[str, str]:
-    """Every tensor to the tensor whose memory it shares: that of an alias operator (RESHAPE) shares its input's.
-
-    An alias from the model's input to its output is the exception, and copies.
-    """
-    root = {name: name for name in graph.tensors}
-    for node in graph.nodes:
-        source = node.inputs[0]
-        if node.op.alias and source is not None:
-            if node.output in graph.outputs and root[source] == graph.input.name:
-                continue
-            root[node.output] = root[source]
-    return root
+def _scratch(calls: Sequence[Call]) -> Scratch | None:
+    return next((arg for call in calls for arg in call.args if isinstance(arg, Scratch)), None)
 
 
-def _schedule(graph: Graph, kernels: Mapping[str, Kernel]) -> tuple[Step, ...]:
-    root = _aliases(graph)
-    buffers: dict[str, Buffer] = {graph.input.name: Buffer("input", graph.input, default_layout(graph.input))}
-    output_root = root[graph.outputs[0]]
-    steps: list[Step] = []
-    for node in graph.nodes:
-        name = node.output
-        if root[name] != name:
-            continue
-        view, kernel = View.of(graph, node), kernels[name]
-        tensor = graph.tensors[name]
-        buffer_name = "output" if name == output_root else f"tensor {name}"
-        buffers[name] = Buffer(buffer_name, tensor, kernel.output_layout(tensor))
-        activations = [n for n in node.inputs if n is not None and not graph.tensors[n].is_constant]
+def _schedule(graph: Graph, kernels: Mapping[str, Kernel]) -> tuple[tuple[Step, ...], Plan]:
+    layouts = {graph.input.name: default_layout(graph.input)}
+    layouts |= {name: kernel.output_layout(graph.tensors[name]) for name, kernel in kernels.items()}
+    sharing = share_memory(graph, kernels, layouts)
+    calls = [_remaining_calls(View.of(graph, node), kernels[node.output], sharing) for node in graph.nodes]
+    scratches = {t: scratch.bytes for t, called in enumerate(calls) if (scratch := _scratch(called)) is not None}
+    names = {t: unique_name(graph.tensors, f"scratch of node {t}") for t in scratches}
+    lives = [Lifetime(names[t], size, t, t) for t, size in scratches.items()]
+    plan = plan_memory([*sharing.blocks(), *map(Block.of, lives)])
+
+    def buffer(name: str) -> Buffer:
+        memory = sharing.memory(name)
+        offset = plan.offsets[name] if memory is Memory.ARENA else sharing.offset_in_memory(name)
+        return Buffer(graph.tensors[name], layouts[name], memory, offset)
+
+    buffers = {name: buffer(name) for name in layouts}
+    computing = [t for t, called in enumerate(calls) if called]
+    complete = _completion(graph, {graph.nodes[t].output: index for index, t in enumerate(computing)})
+    steps = []
+    for index, t in enumerate(computing):
+        node = graph.nodes[t]
+        view = View.of(graph, node)
         steps.append(
             Step(
-                index=len(steps),
+                index=index,
                 node=node,
-                kernel=kernel,
-                calls=kernel.calls(view),
-                inputs=tuple(buffers[root[n]] for n in activations),
-                output=buffers[name],
-                tensors=tuple(t for t in graph.tensors if root[t] == name),
+                kernel=kernels[node.output],
+                calls=calls[t],
+                inputs=tuple(buffers[tensor.name] for tensor in view.inputs if tensor and not tensor.is_constant),
+                output=buffers[node.output],
+                values=tuple(buffers[name] for name, after in complete.items() if after == index),
+                scratch_offset=plan.offsets[names[t]] if t in names else 0,
                 macs=node.op.macs(view),
             )
         )
-    return tuple(steps)
+    return tuple(steps), plan
 
 
-def _lifetimes(steps: tuple[Step, ...]) -> list[Lifetime]:
-    values: list[Lifetime] = []
-    for step in steps:
-        if step.output.name != "output":
-            last = max((s.index for s in steps if step.output in s.inputs), default=step.index)
-            values.append(Lifetime(step.output.name, step.output.nbytes, step.index, last))
-        if step.scratch is not None:
-            values.append(Lifetime(scratch_name(step), step.scratch.bytes, step.index, step.index))
-    return values
+def _remaining_calls(view: View, kernel: Kernel, sharing: Sharing) -> tuple[Call, ...]:
+    """The kernel's calls but the copies of what is already in its place: call i of a movement copies its part i."""
+    calls = kernel.calls(view)
+    parts = moved_parts(view)
+    if not parts:
+        return calls
+    return tuple(c for c, part in zip(calls, parts, strict=True) if not stays_in_place(view.node, part, sharing))
 
 
-def scratch_name(step: Step) -> str:
-    """Name of a step's scratch memory in the plan."""
-    return f"scratch of step {step.index}"
+def _completion(graph: Graph, steps: Mapping[str, int]) -> dict[str, int]:
+    """For every tensor that some step completes, the index of that step."""
+    complete: dict[str, int] = {}
+    for node in graph.nodes:
+        after = [complete[name] for name in node.inputs if name in complete]
+        if node.output in steps:
+            complete[node.output] = steps[node.output]
+        elif after:
+            complete[node.output] = max(after)
+    return complete
 
 
-__all__ = ["Buffer", "Program", "Step", "compile_graph", "scratch_name"]
+__all__ = ["Buffer", "Program", "Step", "compile_graph"]

@@ -143,6 +143,13 @@ def _scalar(value: Any) -> float | int:
     return float(value) if isinstance(value, np.floating) else int(value)
 
 
+def split_values(reported: Array, buffers: Sequence[Buffer]) -> dict[str, Array]:
+    """What the layer-by-layer build reported, uint8 ``[N, bytes]``, by tensor."""
+    ends = np.cumsum([buffer.nbytes for buffer in buffers])
+    parts = np.split(reported, ends[:-1], axis=1)
+    return {buffer.tensor.name: part for buffer, part in zip(buffers, parts, strict=True)}
+
+
 def decode_buffer(raw: Array, buffer: Buffer) -> Array:
     """Bytes uint8 ``[N, buffer.nbytes]`` of a buffer to the tensor's stored form ``[N, ...]``."""
     tensor = buffer.tensor

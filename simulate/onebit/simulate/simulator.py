@@ -28,6 +28,7 @@ from onebit.simulate.compare import (
     first_unequal,
     flippable_signs,
     inexact_tensors,
+    split_values,
 )
 from onebit.simulate.emulators.common import RunResult
 from onebit.simulate.inputs import Samples, load_samples
@@ -141,15 +142,14 @@ class _Code:
         """Outputs, instruction counts and stack of the release build."""
         return harness.run(self.release, np.ascontiguousarray(x).tobytes(), emulator=self._emulator)
 
-    def run_layers(self, x: Array) -> list[Array]:
-        """Every step's output, uint8 ``[N, bytes]`` each."""
+    def run_layers(self, x: Array) -> dict[str, Array]:
+        """Every value that a step completes, uint8 ``[N, bytes]`` each, by the name of its tensor."""
         if self._layer_build is None:
             self._layer_build = self._build(self.release)
         result = harness.run(self._layer_build, np.ascontiguousarray(x).tobytes(), emulator=self._emulator, count=False)
         assert result.layers is not None
         flat = np.frombuffer(result.layers, np.uint8).reshape(len(x), -1)
-        ends = np.cumsum([step.output.nbytes for step in self.program.steps])
-        return np.split(flat, ends[:-1], axis=1)
+        return split_values(flat, self.program.buffers())
 
 
 @dataclass
@@ -226,13 +226,11 @@ def _compare_layers(code: _Code, x: Array, expected: dict[str, Array]) -> list[C
     """All tensors but the output, which the release build has already answered for, from the layer build."""
     program = code.program
     raw = code.run_layers(x)
+    buffers = {buffer.tensor.name: buffer for buffer in program.buffers()}
     found = []
     for name in _compared_tensors(program):
-        step = program.step_of(name)
-        assert step is not None
         if name != program.source.outputs[0]:
-            tensor = program.source.tensors[name]
-            value = decode_buffer(raw[step.index], replace(step.output, tensor=tensor))
+            value = decode_buffer(raw[name], buffers[name])
             found.append(_compare(program.source, name, expected[name], value))
     return found
 

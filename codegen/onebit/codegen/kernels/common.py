@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from onebit.codegen.kernel import Constant, Fields, Literal, Struct
-from onebit.core.graph import Array, Tensor
+from onebit.core.graph import Array, DType, Tensor
 from onebit.core.ops import Activation, Axis, Requantization, View
 
 
@@ -50,3 +50,31 @@ def float_bounds(activation: Activation) -> tuple[Literal, Literal]:
 def pixels(tensor: Tensor) -> int:
     """Number of pixels (elements over channels)."""
     return tensor.elements // tensor.shape[-1]
+
+
+def over_operands(view: View) -> tuple[int, ...]:
+    """`Kernel.in_place` of kernels that write element i after they read element i of every operand of full size.
+
+    An operand whose elements are as large as the output's, or larger where the output is int8, which C lets alias
+    anything.
+    """
+    y = view.output
+    size = y.dtype.numpy.itemsize
+    return tuple(
+        i
+        for i, x in enumerate(view.inputs)
+        if x is not None and not x.is_constant and x.elements == y.elements
+        and (x.dtype.numpy.itemsize == size or (y.dtype is DType.INT8 and x.dtype.numpy.itemsize > size))
+    )  # fmt: skip
+
+
+def over_window(rows: Axis, cols: Axis) -> tuple[int, ...]:
+    """`Kernel.in_place` of kernels that go over output pixels and channels in order, and read each window before that.
+
+    What a window reads must not lie before the pixel that is written.
+    """
+    y0 = np.maximum(np.arange(rows.out) * rows.stride - rows.before, 0)
+    x0 = np.maximum(np.arange(cols.out) * cols.stride - cols.before, 0)
+    read = y0[:, None] * cols.size + x0
+    written = np.arange(rows.out * cols.out).reshape(rows.out, cols.out)
+    return (0,) if (read >= written).all() else ()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from onebit.codegen.kernel import Arg, Constant, Fields, Input, Kernel, Literal, Output, Struct, register_kernel
-from onebit.codegen.kernels.common import constant, float_bounds
+from onebit.codegen.kernels.common import constant, float_bounds, over_operands
 from onebit.core.fixed_point import quantize_multiplier
 from onebit.core.graph import Array, DType
 from onebit.core.ops import (
@@ -47,7 +47,8 @@ def _register(
     def cost(view: View) -> float:
         return per_element * view.output.elements
 
-    register_kernel(Kernel(function, header, (f"{function}.c",), op, lower, cost, supports))
+    sources = (f"{function}.c",)
+    register_kernel(Kernel(function, header, sources, op, lower, cost, supports, in_place=over_operands))
 
 
 def _reads_float(view: View) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 
 from onebit.codegen.kernel import Arg, Call, Constant, Input, Kernel, Literal, Output, Struct, register_kernel
 from onebit.codegen.kernels.common import constant
+from onebit.codegen.memory import start_in
 from onebit.core.graph import Array, DType
 from onebit.core.ops import (
     Concatenation,
@@ -27,11 +28,6 @@ from onebit.core.ops import (
 
 #: loops of ob_copy_strided around the contiguous run
 AXES = 4
-
-
-def _start(part: Array, whole: Array) -> int:
-    """Bytes from the first element of `whole` to that of `part`, a view of it."""
-    return int(part.__array_interface__["data"][0] - whole.__array_interface__["data"][0])
 
 
 def copy_fields(target: Array, output: Array, source: Array, x: Array) -> Struct:
@@ -53,7 +49,7 @@ def copy_fields(target: Array, output: Array, source: Array, x: Array) -> Struct
         for i, (count, in_step, out_step) in enumerate(reversed(loops))
     }
     return Struct(
-        "ob_copy_params", {"run": run, "in_start": _start(source, x), "out_start": _start(target, output), **axes}
+        "ob_copy_params", {"run": run, "in_start": start_in(source, x), "out_start": start_in(target, output), **axes}
     )
 
 

@@ -40,6 +40,8 @@ def _register(name: str, op: type[Op], dtype: DType, lower: Callable[[View], tup
             lower,
             cost=lambda view: 5.0 * view.input(0).elements + 20.0 * view.output.elements,
             supports=lambda view: view.output.dtype is dtype,
+            # element [o, i] of the output lies before all that is read for a later one
+            in_place=lambda _: (0,),
         )
     )
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from onebit.codegen.kernel import Arg, Constant, Input, Kernel, Layout, Literal, Output, Struct, register_kernel
-from onebit.codegen.kernels.common import constant, float_bounds, pixels, window_fields
+from onebit.codegen.kernels.common import constant, float_bounds, over_operands, over_window, pixels, window_fields
 from onebit.codegen.ops import BinaryPool, ConvertLayout
 from onebit.core.graph import DType
 from onebit.core.ops import (
     AveragePool2d,
+    Axis,
     ExpandDims,
     LceBMaxPool2d,
     LceDequantize,
@@ -24,6 +26,8 @@ from onebit.core.ops import (
 from onebit.core.ops.lce_quantize import dequantized_levels
 from onebit.core.ops.pooling import BinaryPooling
 
+InPlace = Callable[[View], tuple[int, ...]]
+
 
 def _register(
     name: str,
@@ -33,6 +37,7 @@ def _register(
     per_element: float,
     dtypes: tuple[DType | None, DType | None] = (None, None),
     layouts: tuple[Layout | None, Layout | None] = (None, None),
+    in_place: InPlace | None = None,
 ) -> None:
     """A kernel for the given (input, output) dtypes that costs `per_element` instructions per larger element count."""
 
@@ -43,7 +48,8 @@ def _register(
     def cost(view: View) -> float:
         return per_element * max(view.input(0).elements, view.output.elements)
 
-    register_kernel(Kernel(name, header, (f"{name}.c",), op, lower, cost, supports, layouts=layouts))
+    kernel = Kernel(name, header, (f"{name}.c",), op, lower, cost, supports, layouts=layouts)
+    register_kernel(kernel if in_place is None else replace(kernel, in_place=in_place))
 
 
 def _shape(view: View) -> tuple[Literal, Literal]:
@@ -63,10 +69,23 @@ def _dequantize_i8(view: View) -> tuple[Arg, ...]:
     return Input(), *_shape(view), *(Literal(v) for v in dequantized_levels(view.output.quant)), Output()
 
 
-def _pool_window(view: View) -> Struct:
+def _pool_axes(view: View) -> tuple[Axis, Axis]:
     op = view.node.op
     assert isinstance(op, (AveragePool2d, BinaryPooling, MaxPool2d))
-    return Struct("ob_window", window_fields(*op.window.axes(view.input(0))))
+    return op.window.axes(view.input(0))
+
+
+def _pool_window(view: View) -> Struct:
+    return Struct("ob_window", window_fields(*_pool_axes(view)))
+
+
+def _over_pool_window(view: View) -> tuple[int, ...]:
+    return over_window(*_pool_axes(view))
+
+
+def _over_signs(view: View) -> tuple[int, ...]:
+    """A word of a pixel is written when its channels are read, which from 4 channels on fill the word's bytes."""
+    return (0,) if view.input(0).shape[-1] >= 4 else ()
 
 
 def _bmaxpool(view: View) -> tuple[Arg, ...]:
@@ -108,19 +127,18 @@ def _copy(view: View) -> tuple[Arg, ...]:
 
 
 _register("ob_quantize_f32", "ob_quantize.h", LceQuantize, _quantize_f32, 5.0, (DType.FLOAT32, None))
-_register("ob_quantize_i8", "ob_quantize.h", LceQuantize, _quantize_i8, 5.0, (DType.INT8, None))
+_register("ob_quantize_i8", "ob_quantize.h", LceQuantize, _quantize_i8, 5.0, (DType.INT8, None), in_place=_over_signs)
 _register("ob_quantize_bool", "ob_quantize.h", LceQuantize, _quantize_f32, 5.0, (DType.BOOL, None))
 _register("ob_dequantize_f32", "ob_quantize.h", LceDequantize, _quantize_f32, 6.0, (None, DType.FLOAT32))
 _register("ob_dequantize_i8", "ob_quantize.h", LceDequantize, _dequantize_i8, 6.0, (None, DType.INT8))
-_register("ob_bmaxpool2d", "ob_pool.h", LceBMaxPool2d, _bmaxpool, 0.2)
-_register("ob_bpool2d", "ob_pool.h", BinaryPool, _bpool, 0.3)
-_register("ob_maxpool2d_i8", "ob_pool.h", MaxPool2d, _pool_i8, 8.0, (DType.INT8, None))
-_register("ob_maxpool2d_f32", "ob_pool.h", MaxPool2d, _pool_f32, 8.0, (DType.FLOAT32, None))
-_register("ob_averagepool2d_i8", "ob_pool.h", AveragePool2d, _pool_i8, 8.0, (DType.INT8, None))
-_register("ob_averagepool2d_f32", "ob_pool.h", AveragePool2d, _pool_f32, 8.0, (DType.FLOAT32, None))
-_register("ob_softmax_i8", "ob_softmax.h", Softmax, _softmax_i8, 60.0, (DType.INT8, None))
-_register("ob_softmax_f32", "ob_softmax.h", Softmax, _softmax_f32, 40.0, (DType.FLOAT32, None))
-# a reshape is no step of its own, unless it connects the model's input with its output
+_register("ob_bmaxpool2d", "ob_pool.h", LceBMaxPool2d, _bmaxpool, 0.2, in_place=_over_pool_window)
+_register("ob_bpool2d", "ob_pool.h", BinaryPool, _bpool, 0.3, in_place=_over_pool_window)
+for _op, _pool in ((MaxPool2d, "ob_maxpool2d"), (AveragePool2d, "ob_averagepool2d")):
+    for _suffix, _dtype, _lower in (("i8", DType.INT8, _pool_i8), ("f32", DType.FLOAT32, _pool_f32)):
+        _register(f"{_pool}_{_suffix}", "ob_pool.h", _op, _lower, 8.0, (_dtype, None), in_place=_over_pool_window)
+_register("ob_softmax_i8", "ob_softmax.h", Softmax, _softmax_i8, 60.0, (DType.INT8, None), in_place=over_operands)
+_register("ob_softmax_f32", "ob_softmax.h", Softmax, _softmax_f32, 40.0, (DType.FLOAT32, None), in_place=over_operands)
+# a reshape is no step of its own, unless it connects the memory of the model's input with that of its output
 for _alias in (ExpandDims, Reshape, Squeeze):
     _register("ob_copy", "ob_layout.h", _alias, _copy, 1.0)
 _register(

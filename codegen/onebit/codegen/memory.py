@@ -1,0 +1,127 @@
+"""The candidates for sharing memory in a graph: what moves whole pieces, and what its kernel can write over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onebit.codegen.kernel import Kernel, Layout, stored_bytes
+from onebit.codegen.planner import Lifetime
+from onebit.codegen.sharing import Content, Memory, Origin, Sharing, Value, cut
+from onebit.core.graph import Array, Graph, Node
+from onebit.core.ops import Movement, View
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a movement does with one of its inputs: `size` bytes from `source` go to `target`, both counted in bytes.
+
+    `size` is 0 where they are no single run on both sides.
+    """
+
+    name: str
+    source: int = 0
+    target: int = 0
+    size: int = 0
+
+
+def moved_parts(view: View) -> tuple[Moved, ...]:
+    """One entry for every input that a movement without fill, or an alias operator, moves; none for anything else."""
+    op = view.node.op
+    if op.alias:
+        return (Moved(view.input(0).name, size=view.output.nbytes),)
+    if not isinstance(op, Movement) or op.fill(view) is not None:
+        return ()
+    tensors = [view.input(i) for i in op.moved(view)]
+    # never touched: the memory only gives addresses to views
+    inputs = [np.empty(tensor.stored_shape, tensor.dtype.numpy) for tensor in tensors]
+    output = np.empty(view.output.stored_shape, view.output.dtype.numpy)
+    return tuple(
+        _moved(tensor.name, x, source, output, target)
+        for tensor, x, (target, source) in zip(tensors, inputs, op.parts(view, inputs, output), strict=True)
+    )
+
+
+def _moved(name: str, x: Array, source: Array, output: Array, target: Array) -> Moved:
+    if not (source.flags.c_contiguous and target.flags.c_contiguous):
+        return Moved(name)
+    return Moved(name, start_in(source, x), start_in(target, output), source.nbytes)
+
+
+def start_in(part: Array, whole: Array) -> int:
+    """Bytes from the first element of `whole` to that of `part`, a view of it."""
+    return int(part.__array_interface__["data"][0] - whole.__array_interface__["data"][0])
+
+
+def share_memory(graph: Graph, kernels: Mapping[str, Kernel], layouts: Mapping[str, Layout]) -> Sharing:
+    """Decide for every tensor whose memory it shares. A value lives from the node that computes it to its last reader.
+
+    Pieces come before results over operands: they save the copy, too.
+    """
+    sizes = {name: stored_bytes(graph.tensors[name], layout) for name, layout in layouts.items()}
+    parts = {node.output: moved_parts(View.of(graph, node)) for node in graph.nodes}
+    sharing = Sharing(_values(graph, sizes, parts))
+    for node in graph.nodes:
+        if is_piece(parts[node.output], sizes[node.output]):
+            (piece,) = parts[node.output]
+            sharing.take_piece(node.output, piece.name, piece.source)
+            continue
+        for part in parts[node.output]:
+            if part.size == sizes.get(part.name):
+                sharing.put(part.name, node.output, part.target)
+    for node in graph.nodes:
+        if not parts[node.output]:
+            _write_over_an_operand(graph, node, kernels[node.output], sharing)
+    return sharing
+
+
+def is_piece(parts: Sequence[Moved], size: int) -> bool:
+    """Whether a node only takes one piece out of its input."""
+    return len(parts) == 1 and parts[0].size == size
+
+
+def stays_in_place(node: Node, part: Moved, sharing: Sharing) -> bool:
+    """Whether a part that a movement would copy already lies where it belongs."""
+    return part.size > 0 and sharing.lies_in(node.output, part.name, part.source - part.target)
+
+
+def _write_over_an_operand(graph: Graph, node: Node, kernel: Kernel, sharing: Sharing) -> None:
+    positions = kernel.in_place(View.of(graph, node))
+    for position in positions:
+        name = node.inputs[position]
+        # an operand that also stands where the kernel needs it whole stays
+        everywhere = {i for i, other in enumerate(node.inputs) if other == name} <= set(positions)
+        if name is not None and everywhere and sharing.write_over(name, node.output):
+            return
+
+
+def _values(graph: Graph, sizes: Mapping[str, int], parts: Mapping[str, Sequence[Moved]]) -> list[Value]:
+    end = len(graph.nodes)
+    times = {node.output: t for t, node in enumerate(graph.nodes)}
+    last = {name: t for t, node in enumerate(graph.nodes) for name in node.inputs if name is not None}
+    last |= dict.fromkeys(graph.outputs, end)
+    source = graph.input
+    content: dict[str, Content] = {
+        tensor.name: (Origin(tensor.name, 0, tensor.nbytes),) for tensor in graph.tensors.values() if tensor.is_constant
+    }
+    content[source.name] = (Origin(source.name, 0, sizes[source.name]),)
+    input_life = Lifetime(source.name, sizes[source.name], -1, end)
+    values = [Value(input_life, source.dtype, Memory.INPUT, content[source.name], written=False)]
+    for name, t in times.items():
+        size = sizes[name]
+        content[name] = _content(name, size, parts[name], content)
+        memory = Memory.OUTPUT if name in graph.outputs else Memory.ARENA
+        written = not is_piece(parts[name], size)
+        life = Lifetime(name, size, t, last.get(name, t))
+        values.append(Value(life, graph.tensors[name].dtype, memory, content[name], written))
+    return values
+
+
+def _content(name: str, size: int, parts: Sequence[Moved], content: Mapping[str, Content]) -> Content:
+    """What a movement puts together, where its parts are whole runs that cover the output; else something new."""
+    ordered = sorted(parts, key=lambda part: part.target)
+    if not ordered or sum(part.size for part in ordered) != size or not all(part.size for part in ordered):
+        return (Origin(name, 0, size),)
+    return tuple(o for part in ordered for o in cut(content[part.name], part.source, part.source + part.size))
