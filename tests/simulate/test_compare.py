@@ -7,6 +7,7 @@ import pytest
 
 from onebit.codegen.kernel import Layout
 from onebit.codegen.schedule import Buffer
+from onebit.codegen.sharing import Memory
 from onebit.core import DType, Graph, Quantization, Tensor
 from onebit.core.bits import pack
 from onebit.core.graph import Array
@@ -202,7 +203,7 @@ def test_bits_are_decoded_from_both_layouts(layout: Layout, channels: int) -> No
     else:
         stored = pack(negative)
     raw = stored.astype("<i4").reshape(3, -1).view(np.uint8)
-    buffer = Buffer("x", tensor, layout)
+    buffer = Buffer(tensor, layout, Memory.ARENA, 0)
     assert raw.shape == (3, buffer.nbytes)
     np.testing.assert_array_equal(decode_buffer(raw, buffer), pack(negative))
 
@@ -211,7 +212,7 @@ def test_bits_are_decoded_from_both_layouts(layout: Layout, channels: int) -> No
 def test_dense_values_are_decoded(tensor: Tensor) -> None:
     values = np.random.default_rng(0).integers(-100, 100, (5, 2, 3)).astype(tensor.dtype.numpy)
     raw = values.reshape(5, -1).view(np.uint8)
-    decoded = decode_buffer(raw, Buffer("x", tensor, Layout.DENSE))
+    decoded = decode_buffer(raw, Buffer(tensor, Layout.DENSE, Memory.ARENA, 0))
     np.testing.assert_array_equal(decoded, values)
     assert decoded.dtype == tensor.dtype.numpy
 
@@ -221,7 +222,7 @@ def test_a_column_slice_of_a_larger_record_is_decoded() -> None:
     record = np.random.default_rng(0).integers(0, 256, (4, 40), dtype=np.uint8)
     tensor = Tensor("x", (1, 6), DType.INT32)
     part = record[:, 8:32]
-    np.testing.assert_array_equal(decode_buffer(part, Buffer("x", tensor, Layout.DENSE)), part.copy().view("<i4"))
+    np.testing.assert_array_equal(decode_buffer(part, Buffer(tensor, Layout.DENSE, Memory.ARENA, 0)), part.copy().view("<i4"))
 
 
 def test_every_graph_of_the_table_has_a_class_for_each_tensor() -> None:
