@@ -222,7 +222,8 @@ def test_a_column_slice_of_a_larger_record_is_decoded() -> None:
     record = np.random.default_rng(0).integers(0, 256, (4, 40), dtype=np.uint8)
     tensor = Tensor("x", (1, 6), DType.INT32)
     part = record[:, 8:32]
-    np.testing.assert_array_equal(decode_buffer(part, Buffer(tensor, Layout.DENSE, Memory.ARENA, 0)), part.copy().view("<i4"))
+    buffer = Buffer(tensor, Layout.DENSE, Memory.ARENA, 0)
+    np.testing.assert_array_equal(decode_buffer(part, buffer), part.copy().view("<i4"))
 
 
 def test_every_graph_of_the_table_has_a_class_for_each_tensor() -> None:
