@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from onebit.core import DType, Node, Tensor
 from onebit.core.ops import (
     Abs,
     Activation,
+    FullyConnected,
     HardSwish,
     LeakyRelu,
     Maximum,
@@ -102,3 +104,14 @@ def minima(net: Net) -> Net:
     """Max pools, and scales of both signs behind each of them."""
     scale = np.linspace(-1, 1, net.now.shape[3])
     return net.pool(3, Padding.SAME).mul(scale).add(scale - 0.5).pool().mul(-scale).add([0.1]).quantize()
+
+
+def binary_dense_layer(net: Net, scale: Any, *, bias: Any = "random", activation: Activation = Activation.NONE) -> Net:
+    """FULLY_CONNECTED with weights of +scale and -scale, which has one value per output."""
+    i, outs = len(net.nodes), len(scale)
+    weights = np.where(net.rng.random((outs, net.now.elements)) < 0.5, -1, 1) * np.asarray(scale)[:, np.newaxis]
+    names = [net.constant(f"weights_{i}", weights, F32)]
+    if bias is not None:
+        values = net.rng.normal(size=outs) if isinstance(bias, str) else bias
+        names.append(net.constant(f"bias_{i}", values, F32))
+    return net.node(FullyConnected(activation), *names, dtype=F32)

@@ -26,7 +26,7 @@ from onebit.core.ops import (
     Slice,
     Split,
 )
-from support.chains import minima, ranges, several_ranges
+from support.chains import binary_dense_layer, minima, ranges, several_ranges
 from support.elementwise_nets import CHAINS
 from support.movement_nets import every_movement
 from support.nets import INT8_INPUT, Net
@@ -262,6 +262,12 @@ NETS: dict[str, Callable[[], Any]] = {
     "bit_table_of_odd_values": lambda: several_ranges(Net((1, 5, 6, 3)).quantize().bconv(33, pad_value=0)).bconv(5),
     "minima": lambda: minima(Net((1, 7, 12, 33)).quantize().bconv(40)).bconv(5),
     "minima_zero_padded": lambda: minima(Net((1, 7, 12, 32)).quantize().bconv(64, pad_value=0)).bconv(5),
+    "binary_dense": lambda: binary_dense_layer(
+        binary_dense_layer(Net((1, 100)).quantize().dequantize(), np.linspace(0.1, 2, 40)).quantize().dequantize(),
+        np.linspace(0.1, 2, 10)),
+    "binary_dense_of_a_map": lambda: binary_dense_layer(
+        Net((1, 4, 4, 32)).quantize().dequantize().pool().reshape(1, 128), np.full(10, 0.3),
+        activation=Activation.RELU),
     "table": lambda: bent_stage(32, 14),
     "table_zero_padded": lambda: bent_stage(34, 14, pad_value=0),
     "table_of_odd_values": lambda: bent_stage(33, 13, pad_value=0),

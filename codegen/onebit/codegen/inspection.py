@@ -10,6 +10,7 @@ from onebit.codegen.schedule import Program, compile_graph
 from onebit.codegen.targets import Target
 from onebit.core.graph import DType, Graph, Node
 from onebit.core.ops import (
+    FullyConnected,
     LceBconv2d,
     LceBMaxPool2d,
     LceDequantize,
@@ -59,7 +60,7 @@ def inspect_graph(graph: Graph, target: Target) -> Inspection:
     reasons = {node.output: refusal.reason for chain, refusal in refusals(graph) for node in chain.nodes}
     rows = []
     for index, node in enumerate(graph.nodes):
-        binary_macs, other_macs = node.op.macs(View.of(graph, node))
+        binary_macs, other_macs = _macs(program, node)
         rows.append(
             OpRow(
                 index=index,
@@ -67,11 +68,11 @@ def inspect_graph(graph: Graph, target: Target) -> Inspection:
                 inputs=[_describe(graph, n) for n in node.inputs if n is not None and not graph.tensors[n].is_constant],
                 outputs=[_describe(graph, name) for name in node.outputs],
                 macs=binary_macs + other_macs,
-                binary=isinstance(node.op, (LceBconv2d, LceBMaxPool2d)),
+                binary=isinstance(node.op, LceBconv2d | LceBMaxPool2d) or _is_binary_dense(program, node),
                 why=_why(program, node, reasons.get(node.output)),
             )
         )
-    totals = [node.op.macs(View.of(graph, node)) for node in graph.nodes]
+    totals = [_macs(program, node) for node in graph.nodes]
     return Inspection(
         target=target.name,
         ops=rows,
@@ -83,6 +84,17 @@ def inspect_graph(graph: Graph, target: Target) -> Inspection:
         fits_ram=None if target.ram_bytes is None else program.arena_bytes <= target.ram_bytes,
         fits_flash=None if target.flash_bytes is None else program.weight_bytes <= target.flash_bytes,
     )
+
+
+def _is_binary_dense(program: Program, node: Node) -> bool:
+    """Whether a dense layer turned out to be one of +c and -c on signs."""
+    return isinstance(node.op, FullyConnected) and node not in program.graph.nodes
+
+
+def _macs(program: Program, node: Node) -> tuple[int, int]:
+    """Multiply-accumulates as (binary, other)."""
+    binary, other = node.op.macs(View.of(program.source, node))
+    return (other, 0) if _is_binary_dense(program, node) else (binary, other)
 
 
 def _describe(graph: Graph, name: str) -> str:
@@ -108,6 +120,8 @@ def _why(program: Program, node: Node, refused: str | None) -> str:
     if isinstance(node.op, LceDequantize):
         readers = ", ".join(n.op.name for n in graph.consumers(node.output)) or "the model's output"
         return f"bits become {dtype.value} for {readers}"
+    if _is_binary_dense(program, node):
+        return "weights of +c and -c on signs: a binary convolution, its sum scaled once"
     if isinstance(node.op, LceBMaxPool2d):
         return "AND of packed words"
     if isinstance(node.op, (Movement, ResizeNearestNeighbor)):

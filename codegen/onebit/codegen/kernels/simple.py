@@ -19,6 +19,7 @@ from onebit.core.ops import (
     MaxPool2d,
     Op,
     Reshape,
+    ReshapeBits,
     Softmax,
     Squeeze,
     View,
@@ -139,7 +140,7 @@ for _op, _pool in ((MaxPool2d, "ob_maxpool2d"), (AveragePool2d, "ob_averagepool2
 _register("ob_softmax_i8", "ob_softmax.h", Softmax, _softmax_i8, 60.0, (DType.INT8, None), in_place=over_operands)
 _register("ob_softmax_f32", "ob_softmax.h", Softmax, _softmax_f32, 40.0, (DType.FLOAT32, None), in_place=over_operands)
 # a reshape is no step of its own, unless it connects the memory of the model's input with that of its output
-for _alias in (ExpandDims, Reshape, Squeeze):
+for _alias in (ExpandDims, Reshape, ReshapeBits, Squeeze):
     _register("ob_copy", "ob_layout.h", _alias, _copy, 1.0)
 _register(
     "ob_lanes_from_packed", "ob_layout.h", ConvertLayout, _quantize_f32, 1.5,

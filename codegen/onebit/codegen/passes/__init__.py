@@ -7,10 +7,19 @@ from onebit.codegen.passes.fold_sign_into_ranges import fold_sign_into_ranges
 from onebit.codegen.passes.fold_sign_into_zero_padded_bconv import fold_sign_into_zero_padded_bconv
 from onebit.codegen.passes.integer_output_stage import integer_output_stage
 from onebit.core.passes import Pass
+from onebit.core.passes.binary_dense import binary_dense
 from onebit.core.passes.fold_sign import fold_sign_into_bconv
+from onebit.core.passes.pool_before_dequantize import pool_before_dequantize
 from onebit.core.passes.sign_before_pool import sign_before_pool
+from onebit.core.passes.sign_before_reshape import sign_before_reshape
 
 PIPELINE: Final[tuple[Pass, ...]] = (
+    # a pool of signs works on bits; this leaves their LceDequantize to the dense layer that reads it
+    pool_before_dequantize,
+    # a dense layer of +c and -c on signs is a binary convolution, and a sign behind it foldable like any other
+    binary_dense,
+    # a reshape that only feeds a sign, the one behind a dense layer too, is in no convolution's way
+    sign_before_reshape,
     # a pool that only feeds a sign works on bits; this exposes convolution - sign pairs to the passes below
     sign_before_pool,
     # float chains behind a binary convolution become LCE's own bits form where it exists

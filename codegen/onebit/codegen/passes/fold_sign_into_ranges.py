@@ -20,13 +20,13 @@ MAX_TABLE_BYTES = 16384
 
 
 def fold_sign_into_ranges(graph: Graph) -> Graph:
-    """What is left of ``LceBconv2d - ... - LceQuantize``: non-monotone signs, and pools that take minima.
+    """What is left of ``LceBconv2d - ... - LceQuantize``: non-monotone signs, pools that take minima, reshapes.
 
     Negative slopes of a PRELU, a HARD_SWISH or an ABS make the sign rise and fall. Per channel it is then negative
     inside one range of the accumulator, or outside it (`BinaryConvRange`), or anything (`BinaryConvBitTable`). The
     cheaper one in bytes that is equal on every accumulator is taken; both need about as many instructions.
     """
-    return fold_chains(graph, _cheapest_form, smallest_or_largest, lambda _: True)
+    return fold_chains(graph, _cheapest_form, smallest_or_largest, lambda _: True, reshape=True)
 
 
 def _cheapest_form(view: View, table: SignTable) -> BitsForm | None:

@@ -14,7 +14,7 @@ from onebit.core.passes.sign_table import SignTable, solve_thresholds
 
 def fold_sign_into_zero_padded_bconv(graph: Graph) -> Graph:
     """Zero-padded ``LceBconv2d - ... - LceQuantize`` to ``BinaryConvSign``, where enumeration proves it equal."""
-    return fold_chains(graph, threshold_form, smallest_or_largest, lambda op: op.window.zero_padded)
+    return fold_chains(graph, threshold_form, smallest_or_largest, lambda op: op.window.zero_padded, reshape=True)
 
 
 def threshold_form(view: View, table: SignTable) -> BitsForm | None:

@@ -13,7 +13,7 @@ from onebit.core.ops.pooling import AveragePool2d, LceBMaxPool2d, MaxPool2d, Poo
 from onebit.core.ops.prelu import Prelu
 from onebit.core.ops.reduction import Mean, ReduceMax
 from onebit.core.ops.resize import ResizeNearestNeighbor
-from onebit.core.ops.shape import ExpandDims, Reshape, Squeeze
+from onebit.core.ops.shape import ExpandDims, Reshape, ReshapeBits, Squeeze
 from onebit.core.ops.sigmoid import HardSwish, Logistic, Tanh
 from onebit.core.ops.slicing import Slice, Split, StridedSlice
 from onebit.core.ops.softmax import Softmax
@@ -66,6 +66,7 @@ __all__ = [
     "ReluN1To1",
     "Requantization",
     "Reshape",
+    "ReshapeBits",
     "ResizeNearestNeighbor",
     "Round",
     "Sign",

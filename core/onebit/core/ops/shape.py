@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
+from onebit.core.bits import WORD_BITS
 from onebit.core.graph import Array, DType
 from onebit.core.ops.base import BuiltinOp, Op, Options, Shape, View, constraint, register
 from onebit.core.ops.movement import constant_scalar, normal_axis
@@ -69,6 +71,42 @@ class Reshape(_Alias, BuiltinOp):
 
     def to_options(self) -> dict[str, Any]:
         return {"new_shape": list(self.new_shape)}
+
+
+@register
+@dataclass(frozen=True)
+class ReshapeBits(Op):
+    """Packed bits under another shape, where every word stays what it is."""
+
+    name = "onebit.ReshapeBits"
+    arity = (1, 1)
+    internal = True
+    alias = True
+
+    @constraint
+    def dtypes(self, view: View) -> bool:
+        """input and output are packed bits, and the input is computed"""
+        return view.input(0).dtype is view.output.dtype is DType.BITS and not view.input(0).is_constant
+
+    @constraint
+    def same_words(self, view: View) -> bool:
+        """input and output hold the same signs, with equal numbers of channels or multiples of 32"""
+        x, y = view.input(0), view.output
+        return keeps_words(x.shape, y.shape) and y.shape[0] == 1
+
+    def infer(self, view: View) -> tuple[Shape, DType]:
+        return view.output.shape, DType.BITS
+
+    def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
+        (words,) = args
+        assert words is not None
+        return words.reshape(len(words), *view.output.stored_shape[1:])
+
+
+def keeps_words(before: Shape, after: Shape) -> bool:
+    """Whether packed signs have the same words under both shapes."""
+    aligned = before[-1] == after[-1] or before[-1] % WORD_BITS == after[-1] % WORD_BITS == 0
+    return aligned and prod(before) == prod(after)
 
 
 @register

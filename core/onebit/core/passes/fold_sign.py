@@ -9,7 +9,7 @@ import numpy as np
 
 from onebit.core.bits import pack, unpack
 from onebit.core.graph import Array, DType, Graph, Node, Tensor
-from onebit.core.ops import Activation, LceBconv2d, LceBMaxPool2d, MaxPool2d, Op, PoolWindow, View
+from onebit.core.ops import Activation, LceBconv2d, LceBMaxPool2d, MaxPool2d, Op, PoolWindow, ReshapeBits, View
 from onebit.core.passes.enumeration import Chain, sign_chains
 from onebit.core.passes.naming import constant_tensor, fresh_name, unique_name
 from onebit.core.passes.sign_table import SignTable, solve_signs, solve_thresholds
@@ -65,14 +65,17 @@ def fold_chains(
     choose: Callable[[View, SignTable], BitsForm | None],
     pool: PoolForm,
     handles: Callable[[LceBconv2d], bool] = lambda op: not op.window.zero_padded,
+    *,
+    reshape: bool = False,
 ) -> Graph:
     """Rewrite every sign chain whose convolution `handles` accepts to the form that `choose` finds for its signs.
 
-    Chains share no nodes, so that each is solved once.
+    Chains share no nodes, so that each is solved once. A chain that ends in another shape needs `reshape`, because a
+    flatbuffer cannot hold what then follows the signs.
     """
     for chain in tuple(sign_chains(graph)):
         assert isinstance(chain.bconv.op, LceBconv2d)
-        if not handles(chain.bconv.op) or not _keeps_pixels(graph, chain):
+        if not handles(chain.bconv.op) or not _keeps_pixels(graph, chain, reshape):
             continue
         table = solve_signs(graph, chain)
         form = choose(View.of(graph, chain.bconv), table) if isinstance(table, SignTable) else None
@@ -87,26 +90,29 @@ def _pools(chain: Chain, table: SignTable) -> list[tuple[PoolWindow, Array]]:
     return list(zip(windows, table.falling, strict=True))
 
 
-def _keeps_pixels(graph: Graph, chain: Chain) -> bool:
-    """Whether the reshapes of the chain can be left out."""
+def _keeps_pixels(graph: Graph, chain: Chain, reshape: bool) -> bool:
+    """Whether the reshapes of the chain can be left out, or replaced by one at its end."""
     shape = graph.tensors[chain.bconv.output].shape
     for node in chain.pools:
         if graph.tensors[node.inputs[0] or ""].shape != shape:
             return False
         shape = graph.tensors[node.output].shape
-    return graph.tensors[chain.output].shape == shape
+    return reshape or graph.tensors[chain.output].shape == shape
 
 
 def _rewrite(graph: Graph, chain: Chain, form: BitsForm, pools: list[tuple[Op, Constants]]) -> Graph:
     filters = flipped_filters(graph, chain, form.flip)
     shapes = [graph.tensors[node.output].shape for node in (chain.bconv, *chain.pools)]
     steps = [(form.op, form.constants), *pools]
+    if shapes[-1] != graph.tensors[chain.output].shape:
+        steps.append((ReshapeBits(), {}))
+        shapes.append(graph.tensors[chain.output].shape)
     taken = dict(graph.tensors)
     nodes: list[Node] = []
     new = [filters]
     inputs: tuple[str | None, ...] = (chain.bconv.inputs[0], filters.name)
     for (op, constants), shape in zip(steps, shapes, strict=True):
-        is_last = len(nodes) == len(pools)
+        is_last = len(nodes) == len(steps) - 1
         name = chain.output if is_last else unique_name(taken, f"{chain.output}/before_pool")
         made = {
             role: constant_tensor(taken, f"{chain.output}/{role}", data)
