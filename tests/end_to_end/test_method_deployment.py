@@ -20,9 +20,9 @@ from onebit.core import Graph, read_model, write_model
 from onebit.core.graph import Array
 from onebit.simulate.oracle import LceOracle
 from onebit.simulate.toolchain import find_compiler
-from onebit.train.methods import get_method, method_names
+from onebit.train.methods import method_names
 from support.host_code import HostCode, build
-from support.method_runs import SIZE, Run, batch
+from support.method_runs import SIZE, Run, batch, make
 
 SAMPLES = 16
 COMBINED = ("er_weights", "er_activations", "er_gradient")
@@ -36,8 +36,8 @@ def images() -> Array:
 
 
 def converted(names: tuple[str, ...], folder: Path, case: str) -> dict[str, Graph]:
-    run = Run([get_method(name) for name in names])
-    run.steps(0, 3, of=8)
+    run = Run([make(name) for name in names])
+    run.steps(0, 3, of=3)
     run.finish()
     run.net.eval()
     graphs = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from onebit.train.layers import QuantConv2d, QuantLinear, SameConv2d
-from onebit.train.methods import Attached, Method, Step
+from onebit.train.methods import Attached, Method, Step, get_method
 from onebit.train.optimizers import SGD
 
 SIZE = (1, 8, 8)
@@ -28,8 +29,9 @@ def small_net(seed: int = 1) -> nn.Sequential:
         QuantConv2d(32, 32, 3, stride=2),
         nn.BatchNorm2d(32),
         nn.Flatten(),
-        QuantLinear(4 * 32, CLASSES),
-        nn.BatchNorm1d(CLASSES),
+        QuantLinear(4 * 32, 32),
+        nn.BatchNorm1d(32),
+        nn.Linear(32, CLASSES),
     )
     net.example_input = torch.zeros(1, *SIZE)
     return net
@@ -40,6 +42,17 @@ def batch(seed: int, count: int = 16) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(count, *SIZE, generator=generator)
     return x, torch.randint(CLASSES, (count,), generator=generator)
+
+
+def teacher_net() -> nn.Module:
+    """A teacher of the small net's topology."""
+    return small_net(seed=7)
+
+
+def make(text: str) -> Method:
+    """`get_method`, with a teacher for the methods that need one."""
+    method = get_method(text)
+    return dataclasses.replace(method, teacher=teacher_net) if hasattr(method, "teacher") else method
 
 
 class Run:

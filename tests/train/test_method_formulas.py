@@ -10,13 +10,19 @@ import torch
 from torch import Tensor
 
 from onebit.train.layers import QuantConv2d, QuantLinear, binary_layers
+from onebit.train.methods.distillation import TwoStep, distributional_loss
 from onebit.train.methods.ede import Ede, EdeSign
+from onebit.train.methods.enhancement import contrastive_loss, detail_loss, edges
 from onebit.train.methods.er_bnn import AdaptiveSign, ErActivations, ErGradient, RestoredWeight, spread, subsample
+from onebit.train.methods.feature_distribution import FeatureDistribution, imbalance
+from onebit.train.methods.normalizer_free import ScaledStandardisation, clip_gradient
 from onebit.train.methods.parts import IdentitySign
 from onebit.train.methods.recu import RectifiedWeight, Recu, standardised
 from onebit.train.methods.scale import MagnitudeAware, Xnor
+from onebit.train.methods.symmetric_classifier import class_vectors
 from onebit.train.methods.w_regularization import SHAPES, WRegularization, tail_drift
 from onebit.train.methods.weight_constraint import WeightConstraint, WeightTransition, laplace_quantile
+from onebit.train.optimizers import Bop
 from support.method_runs import Run
 
 
@@ -350,3 +356,129 @@ def test_xnor_scale_is_in_the_gradient_and_magnitude_aware_is_not() -> None:
         expected = straight + through_a if method.name == "xnor" else straight
         assert torch.allclose(layer.weight.grad, expected, atol=1e-5)
     assert not torch.allclose(*grads.values())
+
+
+# --------------------------------------------------------------------------------------------- teachers and classifiers
+
+
+def test_distributional_loss_is_the_cross_entropy_of_two_distributions() -> None:
+    student, teacher = torch.randn(4, 5), torch.randn(4, 5)
+    for t in (1.0, 3.0):
+        p, q = (torch.softmax(v.double() / t, 1).numpy() for v in (teacher, student))
+        expected = t * t * -(p * np.log(q)).sum(1).mean()
+        assert float(distributional_loss(student, teacher, t)) == pytest.approx(expected, rel=1e-5)
+    assert distributional_loss(teacher, teacher) < distributional_loss(student, teacher)
+
+
+def test_two_step_has_real_weights_first() -> None:
+    run = Run([TwoStep(share=0.5)])
+    layer = run.net[2]
+    run.attached[0].progress(0.49)
+    assert torch.equal(layer.quantized_weight(), layer.weight)
+    run.attached[0].progress(0.5)
+    assert set(layer.quantized_weight().unique().tolist()) == {-1.0, 1.0}
+    x = torch.randn(2, 32, 4, 4)
+    a = layer.weight.detach().abs().flatten(1).mean(1)
+    signs = torch.where(layer.weight < 0, -1.0, 1.0)
+    padded = torch.nn.functional.pad(torch.where(x < 0, -1.0, 1.0), (1, 1, 1, 1), value=1.0)
+    assert torch.allclose(layer(x), torch.nn.functional.conv2d(padded, signs) * a[:, None, None], atol=1e-5)
+
+
+@pytest.mark.parametrize(("arrangement", "cosine"), [("simplex", -1 / 6), ("plane", math.cos(2 * math.pi / 7))])
+def test_class_vectors_are_symmetric(arrangement: str, cosine: float) -> None:
+    v = class_vectors(7, 12, arrangement).double()
+    assert torch.allclose(v.norm(dim=1), torch.ones(7, dtype=torch.float64), atol=1e-6)
+    assert v.sum(0).abs().max() < 1e-6
+    assert torch.linalg.matrix_rank(v, tol=1e-5) == (6 if arrangement == "simplex" else 2)
+    neighbours = (v * v.roll(1, 0)).sum(1)
+    assert torch.allclose(neighbours, torch.full((7,), cosine, dtype=torch.float64), atol=1e-6)
+
+
+def test_edges_see_texture_and_neither_brightness_nor_contrast() -> None:
+    x = torch.rand(2, 3, 8, 8)
+    assert edges(torch.ones(1, 3, 8, 8)).abs().max() < 1e-6
+    assert torch.allclose(edges(x), edges(5 * x), atol=1e-6)
+    assert detail_loss(x, x) == 0
+    assert detail_loss(x, torch.rand(2, 3, 8, 8)) > 0.1
+
+
+def test_contrastive_loss_against_loops() -> None:
+    x, labels = torch.randn(6, 4, dtype=torch.float64), torch.tensor([0, 1, 0, 2, 1, 0])
+    z = x / x.norm(dim=1, keepdim=True)
+    terms = []
+    for i in range(6):
+        others = [a for a in range(6) if a != i]
+        total = sum(math.exp(float(z[i] @ z[a]) / 0.5) for a in others)
+        same = [a for a in others if labels[a] == labels[i]]
+        if same:
+            terms.append(-sum(math.log(math.exp(float(z[i] @ z[a]) / 0.5) / total) for a in same) / len(same))
+    assert len(terms) == 5
+    assert float(contrastive_loss(x, labels, 0.5)) == pytest.approx(sum(terms) / 5, rel=1e-5)
+    assert float(contrastive_loss(x, torch.arange(6), 0.5)) == 0.0
+
+
+# ------------------------------------------------------------------------------------ distribution, no batch norm, Bop
+
+
+def test_learned_threshold_divides_where_it_says() -> None:
+    layer = QuantLinear(3, 2)
+    net = torch.nn.Sequential(layer)
+    attached = FeatureDistribution().attach(net)
+    x = torch.randn(400, 3) * torch.tensor([1.0, 5.0, 0.1]) + torch.tensor([0.0, 3.0, -2.0])
+    part = layer.training_parts.inputs[0]
+    part.shift.data = torch.tensor([0.0, 1.0, -0.5])
+    part.norm.momentum = 1.0
+    net(x)
+    attached.finish()
+    expected = x.mean(0) + torch.tensor([0.0, 1.0, -0.5]) * x.std(0)
+    assert torch.allclose(layer.input_threshold, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_imbalance() -> None:
+    z = torch.tensor([[1.0, 1.0, -2.0], [-1.0, 1.0, -0.5], [2.0, 1.0, -1.0], [-3.0, 1.0, 0.5]])
+    assert float(imbalance(z)) == pytest.approx((0.0 + 1.0 + 0.25) / 3)
+    balanced = z.clone().requires_grad_()
+    imbalance(balanced).backward()
+    # against the gradient: the constant channel is pushed below 0, the mostly negative one up
+    assert (balanced.grad[:, 1] > 0).all()
+    assert (balanced.grad[[1, 3], 2] < 0).all()
+
+
+def test_scaled_standardisation() -> None:
+    w = ScaledStandardisation(2.0)(torch.randn(5, 8, 3, 3) + 1).flatten(1)
+    assert w.mean(1).abs().max() < 1e-6
+    assert torch.allclose(w.square().sum(1), torch.full((5,), 4.0), rtol=1e-4)
+
+
+def test_gradients_are_clipped_per_unit() -> None:
+    p = torch.nn.Parameter(torch.tensor([[3.0, 4.0], [0.0, 0.0], [3.0, 4.0]]))
+    p.grad = torch.tensor([[30.0, 40.0], [3.0, 4.0], [0.03, 0.04]])
+    clip_gradient(p, 0.02)
+    expected = torch.tensor([[0.06, 0.08], [0.6 * 2e-5, 0.8 * 2e-5], [0.03, 0.04]])
+    assert torch.allclose(p.grad, expected, rtol=1e-5)
+
+
+def test_bop_flips_where_the_averaged_gradient_agrees_with_the_sign() -> None:
+    layer = QuantLinear(4, 1)
+    layer.weight.data = torch.tensor([[0.3, -0.2, 0.0, 0.1]])
+    other = torch.nn.Linear(1, 1)
+    optimizer = Bop(gamma=0.5, threshold=0.4).build(torch.nn.Sequential(layer, other), 0.1)
+    assert layer.weight.tolist() == [[1, -1, 1, 1]]
+    for expected in ([[1, 1, 1, 1]], [[-1, 1, 1, 1]]):
+        layer.weight.grad = torch.tensor([[0.7, -1.0, 0.2, -9.0]])
+        other.weight.grad = torch.ones(1, 1)
+        before = other.weight.item()
+        optimizer.step()
+        # averages: 0.35, -0.5, 0.1, -4.5, then 0.525, -0.75 (whose sign the weight has left), 0.15, -6.75
+        assert layer.weight.tolist() == expected
+        assert other.weight.item() == pytest.approx(before - 0.1, abs=1e-4)
+    assert list(optimizer.state[layer.weight]) == ["average"]
+
+
+def test_bop_slows_down_with_the_learning_rate() -> None:
+    layer = QuantLinear(1, 1)
+    optimizer = Bop(gamma=0.5, threshold=10.0).build(torch.nn.Sequential(layer), 0.2)
+    optimizer.param_groups[0]["lr"] = 0.02
+    layer.weight.grad = torch.ones(1, 1)
+    optimizer.step()
+    assert optimizer.state[layer.weight]["average"].item() == pytest.approx(0.05)

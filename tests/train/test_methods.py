@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from onebit.core.errors import BadInputError
-from onebit.train.layers import QuantConv2d, SameConv2d, binary_layers
+from onebit.train.layers import QuantConv2d, QuantLinear, SameConv2d, binary_layers
 from onebit.train.methods import METHODS, get_method, method_names
 from onebit.train.quantizers import Quantizer
-from support.method_runs import Run, small_net
+from support.method_runs import Run, make, small_net
 
 VARIANTS = (
     *method_names(),
@@ -29,14 +29,16 @@ COMBINATIONS = (
     ("weight_transition", "weight_constraint", "ede", "w_regularization"),
     ("xnor", "er_weights", "approx_sign"),
     ("recu", "xnor"),
+    ("two_step:share=0.25", "distillation:weight=0.5", "er_weights"),
+    ("feature_distribution", "detail_semantic", "symmetric_classifier", "normalizer_free"),
 )
 ALL = (*((text,) for text in VARIANTS), *COMBINATIONS)
 IDS = ["+".join(names) for names in ALL]
 
 
 def trained(names: tuple[str, ...], steps: int = 4) -> Run:
-    run = Run([get_method(name) for name in names])
-    run.steps(0, steps, of=8)
+    run = Run([make(name) for name in names])
+    run.steps(0, steps, of=steps)
     return run
 
 
@@ -73,12 +75,13 @@ def test_the_state_loads_into_the_network_without_the_method(names: tuple[str, .
 @pytest.mark.parametrize("names", ALL, ids=IDS)
 def test_a_resumed_run_equals_a_straight_one(names: tuple[str, ...]) -> None:
     straight = trained(names, steps=6)
-    first = trained(names, steps=3)
+    first = Run([make(name) for name in names])
+    first.steps(0, 3, of=6)
     state = copy.deepcopy((first.net.state_dict(), first.optimizer.state_dict()))
-    resumed = Run([get_method(name) for name in names], small_net(seed=5))
+    resumed = Run([make(name) for name in names], small_net(seed=5))
     resumed.net.load_state_dict(state[0])
     resumed.optimizer.load_state_dict(state[1])
-    resumed.steps(3, 6, of=8)
+    resumed.steps(3, 6, of=6)
     wanted, got = straight.net.state_dict(), resumed.net.state_dict()
     assert list(wanted) == list(got)
     assert [name for name in wanted if not torch.equal(wanted[name], got[name])] == []
@@ -86,7 +89,7 @@ def test_a_resumed_run_equals_a_straight_one(names: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("names", ALL, ids=IDS)
 def test_every_binary_weight_learns(names: tuple[str, ...]) -> None:
-    run = Run([get_method(name) for name in names])
+    run = Run([make(name) for name in names])
     before = {name: layer.weight.detach().clone() for name, layer in binary_layers(run.net).items()}
     run.steps(0, 2, of=8)
     for name, layer in binary_layers(run.net).items():
@@ -97,7 +100,7 @@ def test_every_binary_weight_learns(names: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("name", method_names())
 def test_a_network_without_binary_layers_is_refused(name: str) -> None:
     with pytest.raises(BadInputError, match=f"method {name} needs binary layers and Sequential has none"):
-        get_method(name).attach(nn.Sequential(SameConv2d(1, 4, 3)))
+        make(name).attach(nn.Sequential(SameConv2d(1, 4, 3)))
 
 
 @pytest.mark.parametrize("name", method_names())
@@ -154,8 +157,41 @@ def test_bad_options_in_text(text: str, message: str) -> None:
         ("weight_transition:rho=0", "method weight_transition: rho 0; use one above 0"),
         ("w_regularization:shape=w9", "method w_regularization: shape 'w9'; use w1, w2, w3"),
         ("w_regularization:width=0", "width, tail or strength out of range"),
+        ("two_step:share=1", "method two_step: share 1; use one from 0 to below 1"),
+        ("symmetric_classifier:arrangement=x", "method symmetric_classifier: arrangement 'x'; use simplex, plane"),
+        ("feature_distribution:balance=-1", "method feature_distribution: balance -1"),
+        ("detail_semantic:deep=x", "method detail_semantic: no module 'x' in Sequential"),
     ],
 )
 def test_options_out_of_range(text: str, message: str) -> None:
     with pytest.raises(BadInputError, match=message):
-        get_method(text).attach(small_net())
+        make(text).attach(small_net())
+
+
+def test_a_teacher_is_needed_and_must_fit() -> None:
+    for name in ("distillation", "detail_semantic"):
+        with pytest.raises(BadInputError, match=f"method {name} needs a teacher; give {name}:teacher=PATH"):
+            get_method(name).attach(small_net())
+        with pytest.raises(BadInputError, match="no such file"):
+            get_method(f"{name}:teacher=nowhere/model.pt").attach(small_net())
+    wrong = dataclasses.replace(
+        get_method("distillation"), teacher=lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    )
+    with pytest.raises(BadInputError, match="method distillation: the teacher gives 3 logits, the network 5"):
+        Run([wrong]).step(0.0)
+    pooled = nn.Sequential(nn.MaxPool2d(2), SameConv2d(1, 4, 3), nn.Flatten(), nn.Linear(64, 5))
+    smaller = dataclasses.replace(
+        get_method("detail_semantic:shallow=1,deep=1"),
+        teacher=lambda: pooled,
+    )
+    with pytest.raises(BadInputError, match=r"^1: method detail_semantic: maps of \[8, 8\] and \[4, 4\] pixels"):
+        Run([smaller]).step(0.0)
+
+
+def test_a_network_without_a_real_valued_head_keeps_its_classifier() -> None:
+    net = nn.Sequential(nn.Flatten(), QuantLinear(64, 5), nn.BatchNorm1d(5))
+    with pytest.raises(BadInputError, match="^2: method symmetric_classifier needs a network that ends with nn.Linear"):
+        get_method("symmetric_classifier").attach(net)
+    net = nn.Sequential(QuantLinear(64, 3), nn.Linear(3, 5))
+    with pytest.raises(BadInputError, match="needs at least 2 classes and 5 features, this layer has 5 and 3"):
+        get_method("symmetric_classifier").attach(net)

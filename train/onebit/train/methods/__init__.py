@@ -16,10 +16,15 @@ from typing import Any
 from onebit.core.errors import BadInputError
 from onebit.train.methods.base import Attached, Method, Step
 from onebit.train.methods.baselines import ApproxSign, Ste
+from onebit.train.methods.distillation import Distillation, TwoStep
 from onebit.train.methods.ede import Ede
+from onebit.train.methods.enhancement import DetailSemantic
 from onebit.train.methods.er_bnn import ErActivations, ErGradient, ErWeights
+from onebit.train.methods.feature_distribution import FeatureDistribution
+from onebit.train.methods.normalizer_free import NormalizerFree
 from onebit.train.methods.recu import Recu
 from onebit.train.methods.scale import MagnitudeAware, Xnor
+from onebit.train.methods.symmetric_classifier import SymmetricClassifier
 from onebit.train.methods.w_regularization import WRegularization
 from onebit.train.methods.weight_constraint import WeightConstraint, WeightTransition
 
@@ -31,13 +36,19 @@ _ALL: tuple[type[Method], ...] = (
     WeightTransition,
     WeightConstraint,
     WRegularization,
+    FeatureDistribution,
+    DetailSemantic,
+    NormalizerFree,
     ErWeights,
     ErActivations,
     ErGradient,
     Recu,
+    SymmetricClassifier,
     Ede,
     Xnor,
     MagnitudeAware,
+    TwoStep,
+    Distillation,
 )
 
 METHODS: Mapping[str, type[Method]] = {method.name: method for method in _ALL}

@@ -13,6 +13,9 @@ Rules, which `tests/train/test_methods.py` holds every registered method to:
 - after ``finish`` the network is made of plain layers: its outputs in eval mode are those before ``finish``, and a
   checkpoint loads into the network that the recipe's ``model`` builds, without the method;
 - a layer it does not apply to is an error at ``attach``, not a silent no-op.
+
+A method whose layers cost something on the device (AdaBin's second convolution) puts them into a fresh network in
+``leaves``; its checkpoint then loads into what the recipe's ``model`` builds after a call of it.
 """
 
 from __future__ import annotations
@@ -69,6 +72,9 @@ class Method:
     def attach(self, net: nn.Module) -> Attached:
         """Hooks into `net` before its optimizer is made. BadInputError names a layer that the method cannot treat."""
         raise NotImplementedError
+
+    def leaves(self, net: nn.Module) -> None:
+        """Gives a fresh network the layers that this method leaves in it for good; nothing for most methods."""
 
 
 def checked_binary_layers(net: nn.Module, method: Method) -> dict[str, BinaryLayer]:

@@ -27,6 +27,7 @@ from onebit.train.methods.parts import (
     filter_mean,
     input_channels,
     parts_of,
+    sample_statistics,
 )
 from onebit.train.quantizers import hard_sign
 
@@ -100,7 +101,7 @@ class _Shift(InputPart):
         """Input [N, C, ...] -> the same shape."""
         if not self.training:
             return x - self.statistics.mean
-        variance, mean = torch.var_mean(x, dim=tuple(range(1, x.ndim)), correction=0)
+        mean, variance = sample_statistics(x)
         size = variance.clamp_min(TINY).sqrt().mean()
         self._batch = (mean.mean(), size)
         self.statistics.observe(*self._batch)

@@ -178,6 +178,14 @@ def along_channels(values: Tensor, like: Tensor) -> Tensor:
     return values[:, None, None] if like.ndim == 4 else values
 
 
+def sample_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(mean, variance by n) of each sample, [N] each: without a temporary of the size of `x`, in any memory format."""
+    dims = tuple(range(1, x.ndim))
+    mean = x.mean(dim=dims)
+    square = torch.linalg.vector_norm(x, dim=dims).square() / x[0].numel()
+    return mean, (square - mean.square()).clamp_min(0.0)
+
+
 class _IdentitySign(torch.autograd.Function):
     @staticmethod
     def forward(_ctx: Any, x: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from onebit.train.methods.parts import (
     add_weight_transform,
     filter_mean,
     parts_of,
+    sample_statistics,
 )
 from onebit.train.methods.weight_constraint import check_tau, laplace_quantile
 from onebit.train.quantizers import get_quantizer
@@ -74,7 +75,7 @@ class _UnitVariance(InputPart):
         """Input [N, C, ...] -> the same shape."""
         if not self.training:
             return x
-        variance = x.var(dim=tuple(range(1, x.ndim)))
+        _, variance = sample_statistics(x)
         return x / torch.sqrt(variance + EPSILON).reshape(-1, *(1,) * (x.ndim - 1))
 
 
