@@ -1,7 +1,8 @@
 """What every training method leaves behind becomes a file and C that compute, element by element, the same.
 
-Every method trains a small net for some steps, leaves it, and the net is converted in float and in int8. All models are generated and compiled once, as one library of the host, and every tensor that
-the C keeps is compared with the interpreter's.
+Every method trains a small net for some steps, leaves it, and the net is converted in float and in int8. All models are
+generated and compiled once, as one library of the host, and every tensor that the C keeps is compared with the
+interpreter's.
 """
 
 from __future__ import annotations
