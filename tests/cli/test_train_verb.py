@@ -46,6 +46,8 @@ def test_json_says_what_was_trained(engine: dict[str, Any], capsys: pytest.Captu
         "epochs": 3,
         "seed": 7,
         "devices": 1,
+        "nodes": 1,
+        "compiled": False,
         "resume": True,
         "download": True,
     }
@@ -108,7 +110,8 @@ def test_resume_without_a_run(capsys: pytest.CaptureFixture[str], tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "message"), [("--epochs", "0", "0 epochs"), ("--devices", "2", "training on 2 devices")]
+    ("option", "value", "message"),
+    [("--epochs", "0", "0 epochs"), ("--devices", "0", "0 devices"), ("--nodes", "0", "0 nodes")],
 )
 def test_a_number_out_of_range(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str, value: str, message: str

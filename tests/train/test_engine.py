@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +15,11 @@ import pytest
 import torch
 from torch import nn
 
-from onebit.core.datasets import DIGIT_NAMES
+from onebit.core.datasets import DIGIT_NAMES, load_dataset
 from onebit.core.errors import BadInputError
 from onebit.train import TrainResult, load_checkpoint, train
 from onebit.train.checkpoint import load_run_state
+from onebit.train.data import TensorImages, TrainBatches
 from onebit.train.layers import QuantConv2d, QuantLinear, SameConv2d, binary_weights
 from onebit.train.recipes import Augmentation, CosineSchedule, Recipe
 
@@ -183,7 +187,8 @@ def test_resume_must_be_the_same_run(finished: TrainResult, change: dict, messag
     [
         ({"recipe": "digitz"}, "unknown recipe 'digitz'; known: .*digits, digits-full"),
         ({"epochs": 0}, "0 epochs"),
-        ({"devices": 2}, "training on 2 devices; use --devices 1"),
+        ({"devices": 0}, "0 devices"),
+        ({"devices": 3}, "batch of 64 images cannot be shared by 3 devices"),
         ({"threads": 0}, "0 threads"),
         ({"resume": True}, "holds no run to resume"),
         ({"data_dir": "/nonexistent"}, "no such folder"),
@@ -202,7 +207,9 @@ def test_out_that_is_a_file(tmp_path: Path) -> None:
 
 def test_divergence_is_an_error_and_leaves_no_model(tmp_path: Path) -> None:
     wild = dataclasses.replace(TINY, schedule=CosineSchedule(peak=float("inf")))
-    with pytest.raises(BadInputError, match=r"training diverged: the loss of epoch 1 is nan"):
+    with pytest.raises(
+        BadInputError, match=r"diverged in epoch 1: the loss is nan, the first layer that is not finite is 0"
+    ):
         train(wild, out=tmp_path, progress=False)
     assert list(tmp_path.iterdir()) == []
 
@@ -234,3 +241,42 @@ def test_foreign_checkpoints(tmp_path: Path, finished: TrainResult) -> None:
         torch.save({**stored, **change}, tmp_path / "changed.pt")
         with pytest.raises(BadInputError, match=message):
             load_checkpoint(tmp_path / "changed.pt")
+
+
+def test_two_processes_share_every_batch(tmp_path: Path) -> None:
+    """Through the command line, since Lightning starts the same command again for the second process."""
+    arguments = ["train", "digits", "--epochs", "1", "--devices", "2", "--out", str(tmp_path / "run"), "--json"]
+    result = subprocess.run(
+        [sys.executable, "-m", "onebit.cli", *arguments], capture_output=True, text=True, check=True
+    )
+    printed = json.loads(result.stdout)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "model.pt",
+        "metrics.csv",
+        "layers.csv",
+        "last.ckpt",
+    }
+    loaded = load_checkpoint(tmp_path / "run" / "model.pt")
+    assert loaded.accuracy == printed["accuracy"] > 0.5
+    test = load_dataset("mnist5k:test")
+    x = loaded.metadata.preprocessing.apply(test.x, np.float32).transpose(0, 3, 1, 2)
+    with torch.no_grad():
+        answers = loaded.module(torch.from_numpy(np.ascontiguousarray(x))).argmax(1).numpy()
+    assert np.mean(answers == test.y) == loaded.accuracy
+
+
+def test_shares_make_up_the_batch() -> None:
+    images = TensorImages(load_dataset("digits:train"), TINY.preprocessing, torch.device("cpu"))
+    whole, *shares = (TrainBatches(images, 64, Augmentation(), seed=3) for _ in range(3))
+    for rank, share in enumerate(shares):
+        share.shard(rank, 2)
+    for (_, labels), (_, first), (_, second) in zip(whole, *shares, strict=True):
+        assert torch.equal(labels[0::2], first)
+        assert torch.equal(labels[1::2], second)
+
+
+def test_compiled_training_gives_a_plain_model(tmp_path: Path) -> None:
+    pytest.importorskip("torch._inductor")
+    result = train(TINY, out=tmp_path, progress=False, epochs=1, compiled=True)
+    assert result.accuracy > 0.3
+    assert set(load_checkpoint(result.checkpoint, recipe=TINY).module.state_dict()) == set(tiny_net().state_dict())

@@ -24,7 +24,11 @@ def train(
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="Run folder (default: runs/RECIPE).")] = None,
     epochs: Annotated[int | None, typer.Option(metavar="N", help="Instead of the recipe's epochs.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="S", help="Instead of the recipe's seed.")] = None,
-    devices: Annotated[int, typer.Option(metavar="N", help="Number of devices.")] = 1,
+    devices: Annotated[
+        int, typer.Option(metavar="N", help="GPUs (CPU processes without a GPU) that share every batch.")
+    ] = 1,
+    nodes: Annotated[int, typer.Option(metavar="N", help="Computers that do so.")] = 1,
+    compiled: Annotated[bool, typer.Option("--compile", help="Run training steps through torch.compile.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN after its last epoch.")] = False,
     download: DownloadOption = False,
     list_recipes: Annotated[bool, typer.Option("--list", help="Show the recipes, their size and cost.")] = False,
@@ -52,6 +56,8 @@ def train(
         epochs=epochs,
         seed=seed,
         devices=devices,
+        nodes=nodes,
+        compiled=compiled,
         resume=resume,
         download=download,
     )

@@ -78,6 +78,7 @@ class RunState:
     epochs: int
     seed: int
     threads: int
+    devices: int
     rows: tuple[EpochRow, ...] = ()
     module: dict[str, Tensor] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
@@ -161,6 +162,7 @@ def load_run_state(path: Path) -> RunState:
         epochs=_entry(path, stored, "epochs", int),
         seed=_entry(path, stored, "seed", int),
         threads=_entry(path, stored, "threads", int),
+        devices=_entry(path, stored, "devices", int),
         rows=rows,
         module=_entry(path, stored, "module", dict),
         optimizer=_entry(path, stored, "optimizer", dict),

@@ -35,9 +35,12 @@ class Classifier(pl.LightningModule):
         batches: TrainBatches,
         tests: EvalBatches,
         state: RunState | None = None,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.module = module
+        # What training steps run; accuracy is always that of the plain module. Hidden from the state dict in a list.
+        self._forward = [torch.compile(module) if compiled else module]
         self.recipe = recipe
         self.epochs = epochs
         self.batches = batches
@@ -60,6 +63,11 @@ class Classifier(pl.LightningModule):
     def run_epoch(self) -> int:
         """The epoch of the whole run, counted from 0 (Lightning counts from the resume)."""
         return self.epochs_before + int(self.current_epoch)
+
+    def setup(self, stage: str) -> None:
+        """Takes this process's share of the data."""
+        for batches in (self.batches, self.tests):
+            batches.shard(self.trainer.global_rank, self.trainer.world_size)
 
     def train_dataloader(self) -> TrainBatches:
         """The augmented batches."""
@@ -93,10 +101,17 @@ class Classifier(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Mean cross entropy of one batch, and what the methods make of it."""
         images, labels = batch
-        logits = self.module(images).float()
+        logits = self._forward[0](images).float()
         loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
         for method in self.methods:
             loss = method.loss(loss, Step(images, labels, logits))
+        if not torch.isfinite(loss):
+            raise BadInputError(
+                f"training diverged in epoch {self.run_epoch + 1}: the loss is {float(loss.detach())}, "
+                f"{first_not_finite(self.module, images)}",
+                where=f"recipe {self.recipe.name}",
+                fix="use another --seed, or a recipe with a lower learning rate; the last good epoch is kept",
+            )
         self._loss_sum += loss.detach()
         return loss
 
@@ -117,14 +132,8 @@ class Classifier(pl.LightningModule):
         self.flips.observe()
 
     def on_validation_epoch_start(self) -> None:
-        """Ends the training epoch's loss, before anything is measured with a model that has diverged."""
-        self.train_loss = float(self._loss_sum) / len(self.batches)
-        if not torch.isfinite(self._loss_sum):
-            raise BadInputError(
-                f"training diverged: the loss of epoch {self.run_epoch + 1} is {self.train_loss}",
-                where=f"recipe {self.recipe.name}",
-                fix="use another --seed, or a recipe with a lower learning rate",
-            )
+        """Ends the training epoch's sums."""
+        self.train_loss = float(self._over_processes(self._loss_sum)) / self.trainer.world_size / len(self.batches)
         self.statistics = self.flips.close_epoch()
         done = self.run_epoch + 1
         self.tests.skip = done % self.recipe.validate_every != 0 and done != self.epochs
@@ -138,9 +147,38 @@ class Classifier(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """The share of right answers."""
-        self.val_accuracy = float("nan") if self.tests.skip else int(self._right) / len(self.tests.images)
+        right = int(self._over_processes(self._right))
+        self.val_accuracy = float("nan") if self.tests.skip else right / len(self.tests.images)
+
+    def _over_processes(self, value: Tensor) -> Tensor:
+        """The sum of a scalar over all processes."""
+        gathered = self.all_gather(value)
+        assert isinstance(gathered, Tensor)
+        return gathered.sum()
 
     def finish(self) -> None:
         """Takes the methods out of the network, the last one first."""
         for method in reversed(self.methods):
             method.finish()
+
+
+def first_not_finite(module: nn.Module, images: Tensor) -> str:
+    """Which layer of `module` is the first to put out NaN or infinity for `images`, in words."""
+    found: list[str] = []
+
+    def check(name: str, output: Any) -> None:
+        if not found and isinstance(output, Tensor) and not bool(torch.isfinite(output).all()):
+            found.append(name)
+
+    layers = [(name, layer) for name, layer in module.named_modules() if not any(layer.children())]
+    hooks = [
+        layer.register_forward_hook(lambda _layer, _input, output, name=name: check(name, output))
+        for name, layer in layers
+    ]
+    try:
+        with torch.no_grad():
+            module(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return f"the first layer that is not finite is {found[0]}" if found else "every layer's output is finite"

@@ -107,7 +107,7 @@ class TrainBatches:
     """Shuffled, augmented batches of one epoch; every batch is full, the rest of the permutation is left out.
 
     Set `epoch` before iterating: it decides the permutation and all random changes. `epochs` is the length of the run,
-    for changes that depend on its progress.
+    for changes that depend on its progress. With `shard` several processes share every batch.
     """
 
     def __init__(
@@ -121,7 +121,13 @@ class TrainBatches:
         self.seed = seed
         self.epochs = epochs
         self.epoch = 0
+        self.rank, self.world = 0, 1
         self.background = images.table[:, :1].reshape(1, -1, 1, 1)
+
+    def shard(self, rank: int, world: int) -> None:
+        """Makes this the share of process `rank` of `world`: each gets every world-th sample of a batch."""
+        check_shares(self.batch_size, world)
+        self.rank, self.world = rank, world
 
     def __len__(self) -> int:
         return len(self.images) // self.batch_size
@@ -132,12 +138,17 @@ class TrainBatches:
         amounts, shape = self.augmentation, (int(self.images.x.shape[2]), int(self.images.x.shape[3]))
         windowed = amounts.flip or amounts.crop is not None
         order = torch.randperm(len(self.images), generator=generator).to(device)
+        if self.rank:
+            # The order is common to all processes, the random changes are not.
+            generator.manual_seed(epoch_seed(self.seed, self.epoch) ^ self.rank)
+        count = self.batch_size // self.world
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             window = None
             if windowed:
                 done = self.epoch / self.epochs
-                window = Window.draw(amounts.crop, amounts.flip, shape, self.batch_size, done, generator)
-            images, labels = self.images.batch(order[start : start + self.batch_size], window)
+                window = Window.draw(amounts.crop, amounts.flip, shape, count, done, generator)
+            mine = order[start + self.rank : start + self.batch_size : self.world]
+            images, labels = self.images.batch(mine, window)
             if amounts.is_affine:
                 # Interpolation blends with 0 outside the image, which must be what pixel 0 stands for.
                 images = augment(images - self.background, amounts, generator) + self.background
@@ -145,20 +156,40 @@ class TrainBatches:
 
 
 class EvalBatches:
-    """All samples in order, unchanged, in batches of at most `batch_size`; none while `skip` is set."""
+    """All samples in order, unchanged, in batches of at most `batch_size`; none while `skip` is set.
+
+    Of several processes each takes every world-th batch (`shard`).
+    """
 
     def __init__(self, images: TensorImages, batch_size: int = 500) -> None:
         self.images = images
         self.batch_size = batch_size
         self.skip = False
+        self.rank, self.world = 0, 1
+
+    def shard(self, rank: int, world: int) -> None:
+        """Makes this the share of process `rank` of `world`."""
+        self.rank, self.world = rank, world
 
     def __len__(self) -> int:
-        return (len(self.images) + self.batch_size - 1) // self.batch_size
+        return len(self._starts())
+
+    def _starts(self) -> range:
+        return range(self.rank * self.batch_size, len(self.images), self.world * self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, 0 if self.skip else len(self.images), self.batch_size):
+        for start in () if self.skip else self._starts():
             end = min(start + self.batch_size, len(self.images))
             yield self.images.batch(torch.arange(start, end, device=self.images.x.device))
+
+
+def check_shares(batch_size: int, world: int) -> None:
+    """BadInputError unless `world` processes can share a batch evenly."""
+    if batch_size % world:
+        raise BadInputError(
+            f"a batch of {batch_size} images cannot be shared by {world} devices",
+            fix="use a number of devices that divides the batch",
+        )
 
 
 def epoch_seed(seed: int, epoch: int) -> int:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from onebit.core.datasets import load_dataset
-from onebit.core.errors import BadInputError, UnsupportedError
+from onebit.core.errors import BadInputError
 from onebit.train.checkpoint import (
     MODEL_FILE,
     RESUME_FILE,
@@ -28,7 +28,7 @@ from onebit.train.checkpoint import (
     save_model,
 )
 from onebit.train.classifier import Classifier
-from onebit.train.data import EvalBatches, TensorImages, TrainBatches, epoch_seed
+from onebit.train.data import EvalBatches, TensorImages, TrainBatches, check_shares, epoch_seed
 from onebit.train.layers import binary_weights
 from onebit.train.process import training_process
 from onebit.train.recipes import Recipe, get_recipe
@@ -59,6 +59,8 @@ def train(
     epochs: int | None = None,
     seed: int | None = None,
     devices: int = 1,
+    nodes: int = 1,
+    compiled: bool = False,
     resume: bool = False,
     progress: bool = True,
     download: bool = False,
@@ -67,16 +69,22 @@ def train(
     """Trains `recipe` (or the recipe of that name) into the folder `out`.
 
     `epochs` and `seed` replace the recipe's. `resume` continues the run in `out` after its last finished epoch; recipe,
-    epochs, seed and threads must be those it was started with (`epochs` and `seed` may be left out). `progress` draws a
-    bar on stderr. `threads` is the number of CPU threads; results depend on it in the last bits.
+    epochs, seed, threads and number of devices must be those it was started with (`epochs` and `seed` may be left out).
+    `progress` draws a bar on stderr. `threads` is the number of CPU threads of a process; results depend on it in the
+    last bits. `compiled` runs training steps through torch.compile.
+
+    `devices` GPUs (CPU processes where there is no GPU) on each of `nodes` computers share every batch (Lightning's
+    "ddp": it starts this program once more for every further device; those end here, with SystemExit 0). Batch norm
+    then sees each process's share alone.
 
     KeyboardInterrupt passes through; `last.ckpt` of the last finished epoch stays. BadInputError: an unknown recipe or
     option, missing data, an `out` that holds another run, a loss that is not finite.
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     run_dir = Path(out)
-    _check_options(epochs, devices, threads)
-    state = _state_to_resume(run_dir, recipe, epochs, seed, threads) if resume else None
+    _check_options(epochs, devices, nodes, threads)
+    check_shares(recipe.batch_size, devices * nodes)
+    state = _state_to_resume(run_dir, recipe, epochs, seed, threads, devices * nodes) if resume else None
     if state is None:
         _check_unused(run_dir)
     epochs = epochs or (state.epochs if state else recipe.epochs)
@@ -92,24 +100,26 @@ def train(
         batches = TrainBatches(images, recipe.batch_size, recipe.augmentation, seed, epochs)
         tests = EvalBatches(TensorImages(test_set, recipe.preprocessing, device))
         module = _untrained(recipe, seed)
-        classifier = Classifier(module, recipe, epochs=epochs, batches=batches, tests=tests, state=state)
-        identity = RunState(recipe.name, recipe_sha256(recipe), epochs, seed, threads)
+        classifier = Classifier(
+            module, recipe, epochs=epochs, batches=batches, tests=tests, state=state, compiled=compiled
+        )
+        identity = RunState(recipe.name, recipe_sha256(recipe), epochs, seed, threads, devices * nodes)
         recorder = RunRecorder(run_dir, identity, state.rows if state else ())
         _log.info("%s: %d train, %d test images (%s)", recipe.name, len(train_set), len(test_set), test_set.note)
-        _fit(classifier, epochs - len(recorder.rows), device, [recorder, *([ProgressBar(epochs)] if progress else [])])
+        callbacks = [recorder, *([ProgressBar(epochs)] if progress else [])]
+        _fit(classifier, epochs - len(recorder.rows), device, devices, nodes, callbacks)
         accuracy = recorder.rows[-1].val_accuracy
         classifier.finish()
         save_model(run_dir / MODEL_FILE, module, recipe, accuracy=accuracy, epochs=epochs, seed=seed)
     return _result(run_dir, accuracy, recorder.rows)
 
 
-def _check_options(epochs: int | None, devices: int, threads: int) -> None:
-    if epochs is not None and epochs < 1:
-        raise BadInputError(f"{epochs} epochs", fix="give 1 or more")
-    if devices != 1:
-        raise UnsupportedError(f"training on {devices} devices", fix="use --devices 1 (a GPU is used if there is one)")
-    if threads < 1:
-        raise BadInputError(f"{threads} threads", fix="give 1 or more")
+def _check_options(epochs: int | None, devices: int, nodes: int, threads: int) -> None:
+    for value, name in ((epochs, "epochs"), (devices, "devices"), (nodes, "nodes"), (threads, "threads")):
+        if value is not None and value < 1:
+            raise BadInputError(f"{value} {name}", fix="give 1 or more")
+    if torch.cuda.is_available() and devices > torch.cuda.device_count():
+        raise BadInputError(f"{devices} devices, this computer has {torch.cuda.device_count()}", fix="give fewer")
 
 
 def _check_unused(run_dir: Path) -> None:
@@ -129,7 +139,9 @@ def _check_unused(run_dir: Path) -> None:
         ) from error
 
 
-def _state_to_resume(run_dir: Path, recipe: Recipe, epochs: int | None, seed: int | None, threads: int) -> RunState:
+def _state_to_resume(
+    run_dir: Path, recipe: Recipe, epochs: int | None, seed: int | None, threads: int, devices: int
+) -> RunState:
     """The state in `run_dir`; BadInputError unless it belongs to exactly this run."""
     path = run_dir / RESUME_FILE
     if not path.is_file():
@@ -147,7 +159,7 @@ def _state_to_resume(run_dir: Path, recipe: Recipe, epochs: int | None, seed: in
             where=str(run_dir),
             fix="start a new run in another --out",
         )
-    wanted = {"epochs": epochs, "seed": seed, "threads": threads}
+    wanted = {"epochs": epochs, "seed": seed, "threads": threads, "devices": devices}
     for name, value in wanted.items():
         started = getattr(state, name)
         if value is not None and value != started:
@@ -172,12 +184,22 @@ def _untrained(recipe: Recipe, seed: int) -> nn.Module:
     return module
 
 
-def _fit(classifier: Classifier, epochs: int, device: torch.device, callbacks: list[pl.Callback]) -> None:
+def _fit(
+    classifier: Classifier,
+    epochs: int,
+    device: torch.device,
+    devices: int,
+    nodes: int,
+    callbacks: list[pl.Callback],
+) -> None:
     if epochs == 0:
         return
     trainer = pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=1,
+        devices=devices,
+        num_nodes=nodes,
+        strategy="ddp" if devices * nodes > 1 else "auto",
+        use_distributed_sampler=False,
         precision=classifier.recipe.precision,
         max_epochs=epochs,
         callbacks=callbacks,
@@ -194,6 +216,8 @@ def _fit(classifier: Classifier, epochs: int, device: torch.device, callbacks: l
         if trainer.interrupted:
             raise KeyboardInterrupt from error
         raise
+    if trainer.global_rank:
+        raise SystemExit(0)
 
 
 def _result(run_dir: Path, accuracy: float, rows: Sequence[EpochRow]) -> TrainResult:

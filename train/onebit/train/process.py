@@ -41,13 +41,14 @@ def training_process(threads: int) -> Iterator[None]:
     """
     keep_freed_memory()
     threads_before = torch.get_num_threads()
-    lightning_log = logging.getLogger("lightning.pytorch")
-    level_before = lightning_log.level
+    lightning_logs = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels_before = [log.level for log in lightning_logs]
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler_before = signal.getsignal(signal.SIGINT) if in_main_thread else None
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    lightning_log.setLevel(logging.ERROR)
+    for log in lightning_logs:
+        log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             # Advice on loader workers, loggers and versions: the loop here is deliberately without any of them.
@@ -56,6 +57,7 @@ def training_process(threads: int) -> Iterator[None]:
     finally:
         torch.set_num_threads(threads_before)
         torch.set_flush_denormal(False)
-        lightning_log.setLevel(level_before)
+        for log, level in zip(lightning_logs, levels_before, strict=True):
+            log.setLevel(level)
         if in_main_thread and handler_before is not None:
             signal.signal(signal.SIGINT, handler_before)

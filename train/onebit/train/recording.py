@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
@@ -45,6 +46,8 @@ class RunRecorder(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes the epoch, its validation included."""
         assert isinstance(pl_module, Classifier)
+        if not trainer.is_global_zero:
+            return
         row = EpochRow(
             epoch=len(self.rows) + 1,
             train_loss=pl_module.train_loss,
@@ -64,7 +67,7 @@ class RunRecorder(pl.Callback):
             flipped=pl_module.flips.state(),
         )
         save_run_state(self.run_dir / RESUME_FILE, state)
-        _log.info("epoch %d: loss %.4f, test accuracy %.2f %%", row.epoch, row.train_loss, 100 * row.val_accuracy)
+        _log.info("epoch %d: %s", row.epoch, _in_words(pl_module))
 
     def _append_layers(self, epoch: int, statistics: Sequence[LayerStatistics]) -> None:
         """Adds the epoch to layers.csv; what a run that was cut off wrote of this epoch or later ones goes."""
@@ -103,6 +106,12 @@ def metrics_text(rows: Sequence[EpochRow]) -> str:
     return text.getvalue()
 
 
+def _in_words(classifier: Classifier) -> str:
+    """Loss of the epoch, and the last accuracy that was measured."""
+    measured = "" if math.isnan(classifier.val_accuracy) else f", test {100 * classifier.val_accuracy:.2f} %"
+    return f"loss {classifier.train_loss:.3f}{measured}"
+
+
 class ProgressBar(pl.Callback):
     """A bar on stderr that counts epochs and shows the last loss and accuracy."""
 
@@ -114,6 +123,8 @@ class ProgressBar(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draws the bar."""
         assert isinstance(pl_module, Classifier)
+        if not trainer.is_global_zero:
+            return
         self._progress = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -131,8 +142,7 @@ class ProgressBar(pl.Callback):
         """Moves the bar on."""
         assert isinstance(pl_module, Classifier)
         if self._progress is not None:
-            result = f"loss {pl_module.train_loss:.3f}, test {100 * pl_module.val_accuracy:.1f} %"
-            self._progress.update(self._task, advance=1, result=result)
+            self._progress.update(self._task, advance=1, result=_in_words(pl_module))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leaves the finished bar on the screen."""

@@ -44,20 +44,20 @@ def _stages(
     return layers
 
 
-def bireal_resnet(
+def residual_net(
     input_shape: Shape = (3, 32, 32),
     classes: int = 10,
     *,
-    blocks: tuple[int, ...],
-    widths: tuple[int, ...] = (16, 32, 64),
+    widths: tuple[int, ...],
+    units: tuple[int, ...],
     activation: str = "none",
     quantizer: str = "approx_sign",
 ) -> nn.Sequential:
-    """Residual network for small images, its shortcut around every binary 3x3 convolution; two of them per block.
+    """Binary 3x3 convolutions, each with a shortcut around it: `units` of them per stage, all but the first halving.
 
-    A block of `blocks` = (1, 1, 1) makes ResNet-8, (3, 3, 3) ResNet-20. Every width is a multiple of the one before.
-    `activation` stands behind each sum: "none" (as published), "hardtanh", "prelu" or "rprelu".
-    Source: Liu, Wu, Luo, Yang, Liu, Cheng, "Bi-Real Net", 2018 (arXiv 1808.00278).
+    Every width is a multiple of the one before. ``units[0] == 0`` halves the map in the first binary convolution: most
+    multiplications then happen where channels are many, which is where 32 of them fill a word. `activation` stands
+    behind each sum: "none", "hardtanh", "prelu" or "rprelu"; also behind the stem, which else is followed by none.
     """
     if activation not in ACTIVATIONS:
         raise BadInputError(f"unknown activation {activation!r}", fix=f"known: {', '.join(ACTIVATIONS)}")
@@ -67,8 +67,26 @@ def bireal_resnet(
         body = nn.Sequential(*binary_conv(channels, width, stride=stride, quantizer=quantizer))
         return Residual(body, growing_shortcut(channels, width, stride), after(width))
 
-    layers = _stages(widths, tuple(2 * n for n in blocks), widths[0], unit)
-    return nn.Sequential(real_conv(input_shape[0], widths[0]), *layers, pooled_head(widths[-1], classes))
+    stem = real_conv(input_shape[0], widths[0], activation=None if activation == "none" else after(widths[0]))
+    return nn.Sequential(stem, *_stages(widths, units, widths[0], unit), pooled_head(widths[-1], classes))
+
+
+def bireal_resnet(
+    input_shape: Shape = (3, 32, 32),
+    classes: int = 10,
+    *,
+    blocks: tuple[int, ...],
+    widths: tuple[int, ...] = (16, 32, 64),
+    activation: str = "none",
+    quantizer: str = "approx_sign",
+) -> nn.Sequential:
+    """Residual network for small images, two binary convolutions per block: `blocks` (1, 1, 1) makes ResNet-8.
+
+    (3, 3, 3) makes ResNet-20. `activation` as in `residual_net`, "none" as published.
+    Source: Liu, Wu, Luo, Yang, Liu, Cheng, "Bi-Real Net", 2018 (arXiv 1808.00278).
+    """
+    units = tuple(2 * count for count in blocks)
+    return residual_net(input_shape, classes, widths=widths, units=units, activation=activation, quantizer=quantizer)
 
 
 class _GatedConv(nn.Module):
