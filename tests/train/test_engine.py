@@ -21,7 +21,10 @@ from onebit.train import TrainResult, load_checkpoint, train
 from onebit.train.checkpoint import load_run_state
 from onebit.train.data import TensorImages, TrainBatches
 from onebit.train.layers import QuantConv2d, QuantLinear, SameConv2d, binary_weights
+from onebit.train.provenance import load_record
 from onebit.train.recipes import Augmentation, CosineSchedule, Recipe
+
+FILES = {"model.pt", "run.json", "metrics.csv", "layers.csv", "curves.png", "last.ckpt"}
 
 
 def tiny_net() -> nn.Module:
@@ -81,7 +84,7 @@ def same_weights(a: Path, b: Path) -> bool:
 def test_result_and_files(finished: TrainResult) -> None:
     assert finished.epochs == 3
     assert finished.accuracy > 0.6
-    assert {path.name for path in finished.run_dir.iterdir()} == {"model.pt", "metrics.csv", "layers.csv", "last.ckpt"}
+    assert {path.name for path in finished.run_dir.iterdir()} == FILES
     rows = list(csv.DictReader((finished.run_dir / "metrics.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert list(rows[0]) == [
@@ -89,6 +92,18 @@ def test_result_and_files(finished: TrainResult) -> None:
     ]  # fmt: skip
     assert float(rows[-1]["val_accuracy"]) == finished.accuracy
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+
+
+def test_run_record_names_data_and_machine(finished: TrainResult) -> None:
+    record = load_record(finished.run_dir / "run.json")
+    assert (record.recipe, record.epochs, record.accuracy) == ("tiny", 3, finished.accuracy)
+    assert record.train_sha256 == load_dataset("digits:train").sha256
+    assert (record.train_images, record.seed, record.threads, record.devices) == (1437, TINY.seed, 2, 1)
+    assert record.processor
+
+
+def test_curves_are_a_picture(finished: TrainResult) -> None:
+    assert (finished.run_dir / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_checkpoint_gives_the_trained_model(finished: TrainResult) -> None:
@@ -250,12 +265,7 @@ def test_two_processes_share_every_batch(tmp_path: Path) -> None:
         [sys.executable, "-m", "onebit.cli", *arguments], capture_output=True, text=True, check=True
     )
     printed = json.loads(result.stdout)
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "model.pt",
-        "metrics.csv",
-        "layers.csv",
-        "last.ckpt",
-    }
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
     loaded = load_checkpoint(tmp_path / "run" / "model.pt")
     assert loaded.accuracy == printed["accuracy"] > 0.5
     test = load_dataset("mnist5k:test")
@@ -275,6 +285,7 @@ def test_shares_make_up_the_batch() -> None:
         assert torch.equal(labels[1::2], second)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it compiles
 def test_compiled_training_gives_a_plain_model(tmp_path: Path) -> None:
     pytest.importorskip("torch._inductor")
     result = train(TINY, out=tmp_path, progress=False, epochs=1, compiled=True)

@@ -1,4 +1,7 @@
-"""Training: a recipe becomes a run folder with `model.pt`, `metrics.csv` and `last.ckpt`.
+"""Training: a recipe becomes a run folder.
+
+It holds `model.pt` (the trained model), `run.json` (what was trained on what), `metrics.csv` and `layers.csv` (per
+epoch), `curves.png`, and `last.ckpt`, from which an interrupted run continues.
 
 Lightning runs the loop. Repeatable to the bit on the CPU for a seed and a number of threads, whether the run was
 interrupted and resumed or not.
@@ -8,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -31,6 +34,7 @@ from onebit.train.classifier import Classifier
 from onebit.train.data import EvalBatches, TensorImages, TrainBatches, check_shares, epoch_seed
 from onebit.train.layers import binary_weights
 from onebit.train.process import training_process
+from onebit.train.provenance import RUN_FILE, RunRecord, data_facts, processor, save_record
 from onebit.train.recipes import Recipe, get_recipe
 from onebit.train.recording import ProgressBar, RunRecorder
 
@@ -104,6 +108,11 @@ def train(
             module, recipe, epochs=epochs, batches=batches, tests=tests, state=state, compiled=compiled
         )
         identity = RunState(recipe.name, recipe_sha256(recipe), epochs, seed, threads, devices * nodes)
+        record = RunRecord(
+            recipe.name, identity.recipe_sha256, recipe.description, tuple(map(repr, recipe.methods)), recipe.dataset,
+            **data_facts(train_set, test_set), epochs=epochs, seed=seed, threads=threads, devices=devices * nodes,
+            processor=processor(device), torch=torch.__version__,
+        )  # fmt: skip
         recorder = RunRecorder(run_dir, identity, state.rows if state else ())
         _log.info("%s: %d train, %d test images (%s)", recipe.name, len(train_set), len(test_set), test_set.note)
         callbacks = [recorder, *([ProgressBar(epochs)] if progress else [])]
@@ -111,6 +120,8 @@ def train(
         accuracy = recorder.rows[-1].val_accuracy
         classifier.finish()
         save_model(run_dir / MODEL_FILE, module, recipe, accuracy=accuracy, epochs=epochs, seed=seed)
+        seconds = sum(row.seconds for row in recorder.rows)
+        save_record(run_dir / RUN_FILE, replace(record, accuracy=accuracy, seconds=round(seconds, 1)))
     return _result(run_dir, accuracy, recorder.rows)
 
 

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from onebit.core.files import atomic_write_text
 from onebit.train.checkpoint import RESUME_FILE, EpochRow, RunState, save_run_state
 from onebit.train.classifier import Classifier
+from onebit.train.curves import CURVES_FILE, save_curves
 from onebit.train.statistics import LayerStatistics
 
 METRICS_FILE = "metrics.csv"
@@ -68,6 +69,19 @@ class RunRecorder(pl.Callback):
         )
         save_run_state(self.run_dir / RESUME_FILE, state)
         _log.info("epoch %d: %s", row.epoch, _in_words(pl_module))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draws the curves."""
+        self._draw(trainer)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Draws what there is of an interrupted run."""
+        self._draw(trainer)
+
+    def _draw(self, trainer: pl.Trainer) -> None:
+        if self.rows and trainer.is_global_zero:
+            title = f"{self.identity.recipe}, seed {self.identity.seed}, {len(self.rows)} epochs"
+            save_curves(self.run_dir / CURVES_FILE, self.rows, title)
 
     def _append_layers(self, epoch: int, statistics: Sequence[LayerStatistics]) -> None:
         """Adds the epoch to layers.csv; what a run that was cut off wrote of this epoch or later ones goes."""

@@ -1,0 +1,89 @@
+"""run.json: what a reader of an accuracy figure has to know about the run behind it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from onebit.core.datasets import Dataset
+from onebit.core.errors import BadInputError
+from onebit.core.files import atomic_write_text
+
+RUN_FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """`accuracy` is the share (0 to 1) of the test split after the last epoch, None before it; `seconds` the wall time.
+
+    `methods` are those of the recipe with their settings, as text. `train_sha256` and `test_sha256` are those of
+    `onebit.core.datasets.Dataset`: equal hashes mean the same samples in the same order.
+    """
+
+    recipe: str
+    recipe_sha256: str
+    description: str
+    methods: tuple[str, ...]
+    dataset: str
+    train_images: int
+    train_sha256: str
+    test_images: int
+    test_sha256: str
+    data_note: str
+    epochs: int
+    seed: int
+    threads: int
+    devices: int
+    processor: str
+    torch: str
+    accuracy: float | None = None
+    seconds: float | None = None
+
+
+def data_facts(train: Dataset, test: Dataset) -> dict[str, Any]:
+    """The entries of a `RunRecord` that the data decides."""
+    return {
+        "train_images": len(train),
+        "train_sha256": train.sha256,
+        "test_images": len(test),
+        "test_sha256": test.sha256,
+        "data_note": test.note,
+    }
+
+
+def processor(device: torch.device) -> str:
+    """The GPU's name, or the processor's with its number of cores."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_cpu_name()}, {torch.get_num_threads()} threads"
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def save_record(path: Path, record: RunRecord) -> None:
+    """Writes run.json."""
+    atomic_write_text(path, json.dumps(asdict(record), indent=2) + "\n")
+
+
+def load_record(path: Path) -> RunRecord:
+    """Reads run.json; BadInputError if it is missing or not one."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return RunRecord(**{**values, "methods": tuple(values["methods"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise BadInputError(
+            f"is no record of a run: {error}", where=str(path), fix="pass a folder that onebit train wrote"
+        ) from error
