@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,12 @@ def train(
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="Run folder (default: runs/RECIPE).")] = None,
     epochs: Annotated[int | None, typer.Option(metavar="N", help="Instead of the recipe's epochs.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="S", help="Instead of the recipe's seed.")] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METHOD", help="Instead of the recipe's methods; may be repeated. As NAME or NAME:OPTION=V."
+        ),
+    ] = None,
     devices: Annotated[
         int, typer.Option(metavar="N", help="GPUs (CPU processes without a GPU) that share every batch.")
     ] = 1,
@@ -31,7 +38,9 @@ def train(
     compiled: Annotated[bool, typer.Option("--compile", help="Run training steps through torch.compile.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN after its last epoch.")] = False,
     download: DownloadOption = False,
-    list_recipes: Annotated[bool, typer.Option("--list", help="Show the recipes, their size and cost.")] = False,
+    list_recipes: Annotated[
+        bool, typer.Option("--list", help="Show the recipes, their size and cost, and the methods.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train a binarized network. RUN gets model.pt, metrics.csv and last.ckpt, from which --resume continues.
@@ -45,10 +54,13 @@ def train(
     wait_asleep()
     from onebit.train import get_recipe, recipe_names
     from onebit.train import train as run_training
+    from onebit.train.methods import get_method
 
     if recipe is None:
         raise BadInputError("no recipe given", where="onebit train", fix=f"known: {', '.join(recipe_names())}")
     chosen = get_recipe(recipe)
+    if method:
+        chosen = replace(chosen, methods=tuple(get_method(text) for text in method))
     result = run_training(
         chosen,
         out=out if out is not None else RUNS / chosen.name,
@@ -97,10 +109,12 @@ def wait_asleep() -> None:
 
 def _list(data_dir: Path | None, *, as_json: bool) -> None:
     from onebit.train import list_recipes
+    from onebit.train.methods import METHODS
 
     rows = [_row(recipe, data_dir) for recipe in list_recipes()]
     if as_json:
-        emit_json({"recipes": rows})
+        methods = [{"name": name, "summary": kind.summary} for name, kind in METHODS.items()]
+        emit_json({"recipes": rows, "methods": methods})
         return
     from rich.table import Table
     from rich.text import Text
@@ -121,20 +135,20 @@ def _list(data_dir: Path | None, *, as_json: bool) -> None:
         )
         table.add_row(*(Text(cell) for cell in cells))
     stdout_console().print(table)
+    methods_table = Table(box=None, pad_edge=False, show_edge=False)
+    methods_table.add_column("method")
+    methods_table.add_column("")
+    for name, kind in METHODS.items():
+        methods_table.add_row(Text(name), Text(kind.summary))
+    stdout_console().print("")
+    stdout_console().print(methods_table)
 
 
 def _row(recipe: Recipe, data_dir: Path | None) -> dict[str, Any]:
     """Size and cost of a recipe: an epoch goes through all training images once, `macs` are those of one image."""
-    from onebit.convert.torch_source import import_torch
-    from onebit.core.ops import View
-    from onebit.train.layers import binary_weights
+    from onebit.train.cost import model_cost
 
-    module = recipe.model().eval()
-    binary = {weight.data_ptr() for weight in binary_weights(module)}
-    weights = [parameter for parameter in module.parameters() if parameter.ndim > 1]
-    example = weights[0].new_zeros((1, *recipe.input_shape))
-    graph = import_torch(module, example, recipe.metadata()).graph
-    macs = [node.op.macs(View.of(graph, node)) for node in graph.nodes]
+    cost = model_cost(recipe)
     return {
         "name": recipe.name,
         "description": recipe.description,
@@ -143,10 +157,8 @@ def _row(recipe: Recipe, data_dir: Path | None) -> dict[str, Any]:
         "epochs": recipe.epochs,
         "batch_size": recipe.batch_size,
         "seed": recipe.seed,
-        "weights": sum(weight.numel() for weight in weights),
-        "binary_weights": sum(weight.numel() for weight in weights if weight.data_ptr() in binary),
-        "macs": sum(sum(pair) for pair in macs),
-        "binary_macs": sum(pair[0] for pair in macs),
+        **asdict(cost),
+        "methods": [repr(method) for method in recipe.methods],
     }
 
 

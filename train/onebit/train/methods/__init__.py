@@ -28,7 +28,11 @@ from onebit.train.methods.symmetric_classifier import SymmetricClassifier
 from onebit.train.methods.w_regularization import WRegularization
 from onebit.train.methods.weight_constraint import WeightConstraint, WeightTransition
 
-__all__ = ["METHODS", "Attached", "Method", "Step", "get_method", "method_names"]
+__all__ = [
+    "METHODS", "ApproxSign", "Attached", "Ede", "ErActivations", "ErGradient", "ErWeights", "MagnitudeAware", "Method",
+    "Recu", "Ste", "Step", "WRegularization", "WeightConstraint", "WeightTransition", "Xnor", "get_method",
+    "method_names",
+]  # fmt: skip
 
 _ALL: tuple[type[Method], ...] = (
     Ste,

@@ -51,6 +51,7 @@ def residual_net(
     widths: tuple[int, ...],
     units: tuple[int, ...],
     activation: str = "none",
+    threshold: bool = False,
     quantizer: str = "approx_sign",
 ) -> nn.Sequential:
     """Binary 3x3 convolutions, each with a shortcut around it: `units` of them per stage, all but the first halving.
@@ -58,13 +59,15 @@ def residual_net(
     Every width is a multiple of the one before. ``units[0] == 0`` halves the map in the first binary convolution: most
     multiplications then happen where channels are many, which is where 32 of them fill a word. `activation` stands
     behind each sum: "none", "hardtanh", "prelu" or "rprelu"; also behind the stem, which else is followed by none.
+    With `threshold` every sign has a learned threshold per channel (RSign).
     """
     if activation not in ACTIVATIONS:
         raise BadInputError(f"unknown activation {activation!r}", fix=f"known: {', '.join(ACTIVATIONS)}")
     after = ACTIVATIONS[activation]
 
     def unit(channels: int, width: int, stride: int) -> nn.Module:
-        body = nn.Sequential(*binary_conv(channels, width, stride=stride, quantizer=quantizer))
+        conv = binary_conv(channels, width, stride=stride, quantizer=quantizer)
+        body = nn.Sequential(RSign(channels), *conv) if threshold else nn.Sequential(*conv)
         return Residual(body, growing_shortcut(channels, width, stride), after(width))
 
     stem = real_conv(input_shape[0], widths[0], activation=None if activation == "none" else after(widths[0]))

@@ -11,7 +11,7 @@ from onebit.train.recipes.base import (
     RandomCrop,
     Recipe,
 )
-from onebit.train.recipes.cifar import CIFAR10
+from onebit.train.recipes.cifar import CIFAR_RECIPES
 from onebit.train.recipes.digits import DIGITS, DIGITS_FULL
 from onebit.train.recipes.fashion import FASHION
 
@@ -20,7 +20,7 @@ __all__ = [
     "list_recipes", "recipe_names",
 ]  # fmt: skip
 
-_RECIPES = {recipe.name: recipe for recipe in (CIFAR10, DIGITS, DIGITS_FULL, FASHION)}
+_RECIPES = {recipe.name: recipe for recipe in (*CIFAR_RECIPES, DIGITS, DIGITS_FULL, FASHION)}
 
 
 def list_recipes() -> tuple[Recipe, ...]:

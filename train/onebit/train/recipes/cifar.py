@@ -1,13 +1,22 @@
-"""CIFAR-10."""
+"""CIFAR-10.
+
+`cifar10` is what two processor cores reach in hours and a microcontroller holds; the others are the published networks,
+with the published length of training, and want a GPU.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from torch import nn
 
 from onebit.core.datasets import CIFAR10_NAMES
 from onebit.core.metadata import Preprocessing
-from onebit.train.models.residual import residual_net
-from onebit.train.recipes.base import Augmentation, CosineSchedule, RandomCrop, Recipe
+from onebit.train.methods import Ede, ErGradient, ErWeights, Recu, WeightConstraint, WeightTransition
+from onebit.train.models.residual import bireal_resnet, residual_net, resnet8_hybrid
+from onebit.train.models.vgg import small_cifar, vgg_small
+from onebit.train.optimizers import SGD, Adam
+from onebit.train.recipes.base import Augmentation, CosineSchedule, LinearSchedule, RandomCrop, Recipe
 
 CIFAR10_PREPROCESSING = Preprocessing(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
 """Mean and standard deviation of the training images' channels, on the scale of 0 to 1."""
@@ -16,6 +25,36 @@ CIFAR10_PREPROCESSING = Preprocessing(mean=(0.4914, 0.4822, 0.4465), std=(0.2470
 def small_residual_net() -> nn.Module:
     """Residual network of 47 KB of binary weights: 32 channels at 32x32, 64 at 16x16, 128 at 8x8."""
     return residual_net(widths=(32, 64, 128), units=(0, 5, 2), activation="prelu")
+
+
+def comparison_net() -> nn.Module:
+    """Residual network of width 16, on which the methods are compared: 16, 32, 64 channels, two units each."""
+    return residual_net(widths=(16, 32, 64), units=(0, 3, 3), activation="prelu")
+
+
+def vgg_w32() -> nn.Module:
+    """VGG-Small at a quarter of the width."""
+    return vgg_small(widths=(32, 64, 128))
+
+
+def vgg_small_paper() -> nn.Module:
+    """VGG-Small at the width of its paper: 4.6 million weights."""
+    return vgg_small(widths=(128, 256, 512))
+
+
+def resnet20() -> nn.Module:
+    """ResNet-20 with repeated channels on shortcuts and PReLU behind each sum: 0.27 million weights."""
+    return bireal_resnet(blocks=(3, 3, 3), activation="prelu")
+
+
+def resnet18() -> nn.Module:
+    """ResNet-18 for 32x32 images: 11 million weights."""
+    return bireal_resnet(blocks=(2, 2, 2, 2), widths=(64, 128, 256, 512), activation="hardtanh")
+
+
+def reactnet18() -> nn.Module:
+    """ResNet-18 with learned thresholds and RPReLU."""
+    return residual_net(widths=(64, 128, 256, 512), units=(4, 4, 4, 4), activation="rprelu", threshold=True)
 
 
 CIFAR10 = Recipe(
@@ -33,3 +72,97 @@ CIFAR10 = Recipe(
     precision="bf16-mixed",
     validate_every=5,
 )
+
+COMPARISON = replace(
+    CIFAR10,
+    name="cifar10-comparison",
+    description="width-16 residual CNN on 10,000 images: what methods are compared on (--method)",
+    model=comparison_net,
+    epochs=20,
+    augmentation=Augmentation(flip=True, crop=RandomCrop(24, pad=0)),
+    train_images=10_000,
+    validate_every=20,
+)
+
+VGG_W32 = replace(
+    CIFAR10,
+    name="cifar10-vgg-w32",
+    description="VGG-Small at a quarter of the width: packed bits between its first and its last layer",
+    model=vgg_w32,
+    epochs=60,
+    schedule=CosineSchedule(peak=5e-3, warmup_epochs=1.0),
+    augmentation=Augmentation(flip=True, crop=RandomCrop(32, pad=4)),
+)
+
+PUBLISHED = replace(
+    CIFAR10,
+    optimizer=SGD(weight_decay=1e-4, binary_weight_decay=1e-4),
+    schedule=CosineSchedule(peak=0.1, warmup_epochs=5.0),
+    augmentation=Augmentation(flip=True, crop=RandomCrop(32, pad=4)),
+    latent_clamp=None,
+)
+"""What the published recipes share: SGD with momentum at 0.1, cosine, mirror images and shifts by up to 4 pixels."""
+
+VGG_SMALL = replace(
+    PUBLISHED,
+    name="cifar10-vgg-small",
+    description="VGG-Small as published, ReCU weights",
+    model=vgg_small_paper,
+    epochs=600,
+    batch_size=256,
+    optimizer=SGD(weight_decay=5e-4, binary_weight_decay=5e-4),
+    methods=(Recu(),),
+)
+
+RESNET20 = replace(
+    PUBLISHED,
+    name="cifar10-resnet20",
+    description="ResNet-20 with weight constraint and weight transition",
+    model=resnet20,
+    epochs=400,
+    optimizer=SGD(weight_decay=1e-4),
+    methods=(Ede(), WeightConstraint(), WeightTransition()),
+)
+
+RESNET18 = replace(
+    PUBLISHED,
+    name="cifar10-resnet18",
+    description="ResNet-18 with ER-BNN weights and gradients",
+    model=resnet18,
+    epochs=1000,
+    optimizer=SGD(weight_decay=2e-4, binary_weight_decay=2e-4),
+    schedule=CosineSchedule(peak=0.1, warmup_epochs=16.0),
+    methods=(ErWeights(), ErGradient()),
+)
+
+REACTNET18 = replace(
+    PUBLISHED,
+    name="cifar10-reactnet18",
+    description="ReActNet-18: learned thresholds, RPReLU, Adam with a linear schedule",
+    model=reactnet18,
+    epochs=256,
+    batch_size=256,
+    optimizer=Adam(weight_decay=1e-5),
+    schedule=LinearSchedule(peak=1e-3),
+    latent_clamp=1.0,
+)
+
+SMALLCIFAR = replace(
+    VGG_W32,
+    name="smallcifar",
+    description="three 5x5 convolutions and a binary dense layer: 11 KB",
+    model=small_cifar,
+)
+
+RESNET8_HYBRID = replace(
+    CIFAR10,
+    name="resnet8-hybrid",
+    description="MLPerf Tiny's ResNet-8 with an 8-bit first stage and binary separable convolutions",
+    model=resnet8_hybrid,
+    epochs=60,
+    augmentation=Augmentation(flip=True, crop=RandomCrop(32, pad=4)),
+)
+
+CIFAR_RECIPES = (
+    CIFAR10, COMPARISON, VGG_W32, VGG_SMALL, RESNET20, RESNET18, REACTNET18, SMALLCIFAR, RESNET8_HYBRID,
+)  # fmt: skip
