@@ -6,7 +6,7 @@ void ob_reduce_max_f32(const ob_reduce_shape *shape, const float *input, float *
       float best = input[i];
       for (int32_t n = 1; n < shape->count; ++n) {
         const float v = input[n * shape->inner + i];
-        best = v > best ? v : best;
+        best = best > v ? best : v; /* of equal values, -0 and 0, the last */
       }
       *output++ = best;
     }

@@ -12,11 +12,9 @@ import pytest
 from onebit.codegen import find_target, schedule
 from onebit.codegen.planner import Block, Plan, lower_bound
 from onebit.simulate.toolchain import MODEL_FLAGS, WARNINGS, Compiler, find_compiler
+from support.guards import SANITIZERS, poison, with_guards
 from support.host_code import generate_all
 from support.net_table import graphs
-
-GUARD_BYTES = 64
-SANITIZERS = ("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all", "-g", "-O1")
 
 RUN = """
 #include "@.h"
@@ -34,31 +32,6 @@ int @_run(unsigned seed)
     return @_selftest();
 }
 """
-
-
-def with_guards(blocks: Sequence[Block]) -> Plan:
-    """Every block at a place of its own, with unused bytes on both sides."""
-    offsets, end = {}, GUARD_BYTES
-    for block in blocks:
-        offsets |= {member.value.name: end + member.offset for member in block.members}
-        # AddressSanitizer's shadow has a resolution of 8 bytes
-        end += -(-block.bytes // 8) * 8 + GUARD_BYTES
-    return Plan(offsets, end, lower_bound(blocks))
-
-
-def poison(name: str, blocks: Sequence[Block], plan: Plan) -> str:
-    """C code, for the end of the model's file, that forbids all of the arena but the values."""
-    values = [member.value for block in blocks for member in block.members]
-    lines = [
-        "#include <sanitizer/asan_interface.h>",
-        f"void {name}_poison(void);",
-        f"void {name}_poison(void)",
-        "{",
-        "    ASAN_POISON_MEMORY_REGION(arena, sizeof arena);",
-        *(f"    ASAN_UNPOISON_MEMORY_REGION((char *)arena + {plan.offsets[v.name]}, {v.size});" for v in values),
-        "}",
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def compile_and_run(compiler: Compiler, sources: Sequence[Path], include: Path, program: Path) -> str:

@@ -66,3 +66,9 @@ def test_a_single_pixel(agrees: Agrees) -> None:
     for quant in QUANTS.values():
         net = pooled((1, 1, 1, 5), PoolWindow((3, 3), (2, 2), Padding.SAME), quant)
         agrees(net.graph(), net.samples(2))
+
+
+def test_of_zeros_of_either_sign_the_first_counts(agrees: Agrees) -> None:
+    for padding in Padding:
+        net = pooled((1, 5, 5, 19), PoolWindow((3, 2), (2, 2), padding), None)
+        agrees(net.graph(), net.rng.choice(np.float32([0.0, -0.0, -1.0]), (20, 5, 5, 19)))

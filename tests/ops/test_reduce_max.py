@@ -40,3 +40,9 @@ def test_values_at_the_ends(agrees: Agrees) -> None:
     graph = image(None, 1, 2, 2, 3).reduce(ReduceMax()).graph()
     extremes = np.array([-np.inf, np.inf, np.finfo(np.float32).min], np.float32)
     agrees(graph, extremes.repeat(12).reshape(3, 2, 2, 3))
+
+
+def test_of_zeros_of_either_sign_the_last_counts(agrees: Agrees) -> None:
+    for axes in ((1,), (2,), (3,), (1, 2)):
+        net = image(None, 1, 3, 5, 19).reduce(ReduceMax(), axes)
+        agrees(net.graph(), net.rng.choice(np.float32([0.0, -0.0, -1.0]), (20, 3, 5, 19)))

@@ -56,6 +56,8 @@ ONE_OPERAND: dict[str, tuple[Quant, Quant]] = {
     "lowest zero points": ((0.1, -128), (0.07, -128)),
     "highest zero points": ((0.1, 127), (0.13, 127)),
     "halves": ((0.5, 1), (1.0, -4)),
+    "halves after a shift": ((0.25, -4), (1.0, 5)),
+    "fine steps": ((1 / 256, -128), (1 / 128, -128)),
     "three halves in float32 only": ((0.3, 0), (0.2, 4)),
     "enlarges": ((1.7, -3), (0.011, 5)),
     "shrinks": ((0.013, 127), (1.3, -128)),
@@ -260,6 +262,9 @@ def _prelu() -> dict[str, Case]:
 
 def _quantize() -> dict[str, Case]:
     cases = _one_operand(Quantize())
+    for size in SIZES:
+        # ties go up in whole blocks of 16, and away from zero in the rest
+        cases[f"halves after a shift, {size}"] = unary(Quantize(), (1, size), (0.25, 0), (1.0, 0)), int8s((1, size), 40)
     for scale, zero_point in ((0.1, 3), (0.037, -128), (1.0, 127), (3.3, 0), (2.0**-9, -5)):
         for size in SIZES:
             graph = unary(Quantize(), (1, size), None, (scale, zero_point))

@@ -21,6 +21,7 @@ from onebit.core.ops import (
     Padding,
     PoolWindow,
     Prelu,
+    Quantize,
     Relu,
     Relu6,
     Slice,
@@ -238,6 +239,10 @@ def _float_head(activation: Activation) -> Net:
     return net.dense(13, activation).dense(5).softmax(0.7)
 
 
+def _requantized(size: int) -> Net:
+    return Net((1, size), I8, _quant(0.25, 0)).node(Quantize(), dtype=I8, quant=_quant(1.0, 0))
+
+
 NETS: dict[str, Callable[[], Any]] = {
     **{name: net for channels in (1, 31, 32, 33, 65) for name, net in _word_edges(channels).items()},
     **_geometry(),
@@ -300,6 +305,8 @@ NETS: dict[str, Callable[[], Any]] = {
     **{name.replace(" ", "_"): chain for name, chain in CHAINS.items()},
     "movement_float": lambda: every_movement(F32),
     "movement_int8": lambda: every_movement(I8),
+    # ties, which whole blocks of 16 round another way than the rest
+    **{f"requantized_{n}": (lambda n=n: _requantized(n)) for n in (16, 43)},
     "scalar_operands": lambda: Net((1, 3, 3, 4)).mul([0.5]).add([-0.25]).add(np.ones((1, 3, 3, 4)), Activation.RELU),
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import jinja2
@@ -224,9 +224,9 @@ def _layer(step: Step, name: str) -> LayerText:
 
 def _argument(step: Step, arg: Arg, name: str) -> str:
     if isinstance(arg, Input):
-        return _pointer(step.inputs[arg.index], const=True)
+        return _pointer(step.inputs[arg.index], const=True, first=arg.offset)
     if isinstance(arg, Output):
-        return _pointer(step.output, const=False)
+        return _pointer(step.output, const=False, first=arg.offset)
     if isinstance(arg, Constant):
         return constant_name(step, arg, name)
     if isinstance(arg, Scratch):
@@ -235,8 +235,11 @@ def _argument(step: Step, arg: Arg, name: str) -> str:
     return float_literal(arg.value) if isinstance(arg.value, float) else int_literal(arg.value)
 
 
-def _pointer(buffer: Buffer, *, const: bool) -> str:
-    elements = buffer.offset // buffer.tensor.dtype.numpy.itemsize
+def _pointer(buffer: Buffer, *, const: bool, first: int = 0) -> str:
+    """The buffer's place, from its element `first` on."""
+    itemsize = buffer.tensor.dtype.numpy.itemsize
+    buffer = replace(buffer, offset=buffer.offset + first * itemsize)
+    elements = buffer.offset // itemsize
     if buffer.memory is not Memory.ARENA:
         return f"{buffer.memory.value} + {elements}" if elements else buffer.memory.value
     qualifier = "const " if const else ""

@@ -46,14 +46,17 @@ Fields = Mapping[str, "int | Fields"]
 
 @dataclass(frozen=True)
 class Input:
-    """Argument: pointer to activation input `index` of the node."""
+    """Argument: pointer to activation input `index` of the node, to its element `offset`."""
 
     index: int = 0
+    offset: int = 0
 
 
 @dataclass(frozen=True)
 class Output:
-    """Argument: pointer to the node's output."""
+    """Argument: pointer to the node's output, to its element `offset`."""
+
+    offset: int = 0
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,19 @@ from collections.abc import Callable
 
 import numpy as np
 
-from onebit.codegen.kernel import Arg, Constant, Fields, Input, Kernel, Literal, Output, Struct, register_kernel
+from onebit.codegen.kernel import (
+    Arg,
+    Call,
+    Constant,
+    Fields,
+    Input,
+    Kernel,
+    Literal,
+    Lowered,
+    Output,
+    Struct,
+    register_kernel,
+)
 from onebit.codegen.kernels.common import constant, float_bounds, over_operands
 from onebit.core.fixed_point import quantize_multiplier
 from onebit.core.graph import Array, DType
@@ -34,11 +46,12 @@ from onebit.core.ops import (
     Tanh,
     View,
 )
+from onebit.core.ops.affine import INT8_BLOCK
 from onebit.core.ops.elementwise import Arithmetic, Extremum, ProductSteps, SumSteps
 from onebit.core.ops.operands import run_length
 from onebit.core.ops.unary import Clamp
 
-Lower = Callable[[View], tuple[Arg, ...]]
+Lower = Callable[[View], Lowered]
 
 
 def _register(
@@ -82,8 +95,29 @@ def _table(view: View) -> tuple[Arg, ...]:
     return Input(), Literal(view.output.elements), Constant("table", function_table(view)), Output()
 
 
+def _requantize(view: View) -> Lowered:
+    """One table, or another one for the elements behind the last whole block where it differs."""
+    op, x, y = view.node.op, view.input(0), view.output
+    assert isinstance(op, Quantize)
+    ramp = np.arange(-128, 128).astype(np.int8)
+    blocks, rest = (
+        np.clip(op.requantized(ramp, x.quant, y.quant, away=away) + y.quant.zero_point, -128, 127).astype(np.int8)
+        for away in (False, True)
+    )
+    cut = y.elements - y.elements % INT8_BLOCK
+    if cut in (0, y.elements) or (blocks == rest).all():
+        return Input(), Literal(y.elements), Constant("table", blocks if cut else rest), Output()
+    return (
+        Call("ob_table_i8", (Input(), Literal(cut), Constant("table", blocks), Output())),
+        Call(
+            "ob_table_i8",
+            (Input(offset=cut), Literal(y.elements - cut), Constant("table_rest", rest), Output(offset=cut)),
+        ),
+    )
+
+
 def _unary(*parameters: Callable[[View], tuple[Arg, ...]]) -> Lower:
-    def lower(view: View) -> tuple[Arg, ...]:
+    def lower(view: View) -> Lowered:
         found = (argument for parameter in parameters for argument in parameter(view))
         return Input(), Literal(view.output.elements), *found, Output()
 
@@ -114,12 +148,13 @@ def _dequantize(view: View) -> tuple[Arg, ...]:
 
 
 _TABLES: tuple[type[Op], ...] = (
-    *(Relu, Relu6, ReluN1To1, LeakyRelu, Abs, Logistic, Tanh, HardSwish, Quantize),
-    # not ADD, whose rounding depends on the position
+    *(Relu, Relu6, ReluN1To1, LeakyRelu, Abs, Logistic, Tanh, HardSwish),
+    # not ADD and QUANTIZE, whose rounding depends on the position
     *(Sub, Mul, Maximum, Minimum, Prelu),
 )
 for _op in _TABLES:
     _register("ob_table_i8", "ob_unary.h", _op, _table, 6.0, _is_table)
+_register("ob_table_i8", "ob_unary.h", Quantize, _requantize, 6.0, _is_table)
 for _op in (Relu, Relu6, ReluN1To1):
     _register("ob_clamp_f32", "ob_unary.h", _op, _unary(_clamp_bounds), 8.0, _reads_float)
 _register("ob_leaky_relu_f32", "ob_unary.h", LeakyRelu, _unary(_slope), 7.0, _reads_float)

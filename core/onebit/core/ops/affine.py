@@ -1,9 +1,10 @@
 """QUANTIZE and DEQUANTIZE: between float32 and int8, and from one int8 quantization to another.
 
-LiteRT's built-in kernels take eight elements at a time and the rest one by one, and the two round differently: in the
-blocks QUANTIZE multiplies with the float32 reciprocal of the scale and rounds ties to even, in the rest it divides and
-rounds ties away from zero; DEQUANTIZE rounds twice in the blocks and once in the rest. Both are part of what the
-interpreter computes, so `evaluate` and the kernels do the same.
+LiteRT's built-in kernels take whole blocks of elements and the rest one by one, and the two round differently. In
+blocks of eight QUANTIZE of float32 multiplies with the float32 reciprocal of the scale and rounds ties to even, in the
+rest it divides and rounds ties away from zero; QUANTIZE of int8 rounds ties up in blocks of 16 and away from zero in
+the rest; DEQUANTIZE rounds twice in blocks of eight and once in the rest. Both are part of what the interpreter
+computes, so `evaluate` and the kernels do the same.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ from onebit.core.graph import Array, DType, Quantization
 from onebit.core.ops.base import BuiltinOp, Options, Shape, View, constraint, register
 
 BLOCK = 8
+#: of QUANTIZE from int8 to int8
+INT8_BLOCK = 16
 #: beyond every int8 value whatever the zero point; larger quotients saturate
 FAR = 512.0
 
 
-def _blockwise(x: Array, block: Callable[[Array], Array], rest: Callable[[Array], Array]) -> Array:
-    """`block` of the first elements of every sample, in whole blocks, `rest` of the others."""
+def _blockwise(x: Array, block: Callable[[Array], Array], rest: Callable[[Array], Array], size: int = BLOCK) -> Array:
+    """`block` of the first elements of every sample, in whole blocks of `size`, `rest` of the others."""
     flat = x.reshape(len(x), -1)
-    cut = flat.shape[1] - flat.shape[1] % BLOCK
+    cut = flat.shape[1] - flat.shape[1] % size
     return np.concatenate([block(flat[:, :cut]), rest(flat[:, cut:])], axis=1).reshape(x.shape)
 
 
@@ -70,10 +73,18 @@ class Quantize(_Affine):
         if view.input(0).dtype is DType.FLOAT32:
             steps = _blockwise(x, lambda v: self.block(v, result), lambda v: self.rest(v, result))
         else:
-            steps = requantize(
-                x.astype(np.int64) - source.zero_point, *quantize_multiplier(source.scale / result.scale)
+            steps = _blockwise(
+                x,
+                lambda v: self.requantized(v, source, result, away=False),
+                lambda v: self.requantized(v, source, result, away=True),
+                INT8_BLOCK,
             )
         return np.clip(steps + result.zero_point, -128, 127).astype(np.int8)
+
+    def requantized(self, x: Array, source: Quantization, result: Quantization, *, away: bool) -> Array:
+        """Steps of the output scale of int8 values, int64: ties go up, or away from zero."""
+        multiplier = quantize_multiplier(source.scale / result.scale)
+        return requantize(x.astype(np.int64) - source.zero_point, *multiplier, away)
 
     def block(self, x: Array, quant: Quantization) -> Array:
         """Steps of float32 values in a whole block, int64."""

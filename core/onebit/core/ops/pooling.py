@@ -148,7 +148,7 @@ class _Pool2d(_Pool, BuiltinOp):
 @register
 @dataclass(frozen=True)
 class MaxPool2d(_Pool2d):
-    """Maximum over the window, then the fused activation; int8 input and output share their quantization."""
+    """Maximum over the window, the first of -0.0 and 0.0, then the fused activation; int8 keeps its quantization."""
 
     name = "MAX_POOL_2D"
     code = 17
@@ -157,7 +157,11 @@ class MaxPool2d(_Pool2d):
         (x,) = args
         assert x is not None
         lowest = -128 if view.input(0).dtype is DType.INT8 else -np.inf
-        return self.clamp(view, patches(x, *self.window.axes(view.input(0)), lowest).max(axis=(3, 4)))
+        windows = patches(x, *self.window.axes(view.input(0)), lowest)
+        best: Array = windows[:, :, :, 0, 0]
+        for ky, kx in np.ndindex(windows.shape[3:5]):
+            best = np.where(windows[:, :, :, ky, kx] > best, windows[:, :, :, ky, kx], best)
+        return self.clamp(view, best)
 
 
 @register

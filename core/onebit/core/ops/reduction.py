@@ -137,7 +137,7 @@ class Mean(_Reduction):
 @register
 @dataclass(frozen=True)
 class ReduceMax(_Reduction):
-    """Maximum; int8 input and output share their quantization."""
+    """Maximum, the last of -0.0 and 0.0; int8 input and output share their quantization."""
 
     name = "REDUCE_MAX"
     code = 82
@@ -150,4 +150,9 @@ class ReduceMax(_Reduction):
     def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
         x = args[0]
         assert x is not None
-        return np.asarray(x.max(axis=self.axes(view), keepdims=self.keep_dims))
+        _, count, inner = self.extents(view)
+        rows = x.reshape(-1, count, inner)
+        best = rows[:, 0]
+        for i in range(1, count):
+            best = np.where(best > rows[:, i], best, rows[:, i])
+        return best.reshape(x.shape[0], *self.infer(view)[0][1:])

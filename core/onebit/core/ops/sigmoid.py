@@ -27,9 +27,13 @@ class _Sigmoid(Unary):
     def real(self, x: Array) -> Array:
         return self.exact(x.astype(np.float64)).astype(np.float32)
 
+    def single(self, x: Array) -> Array:
+        """f of float32 values as int8 tables are made: `real`, unless float32 arithmetic shows."""
+        return self.real(x)
+
     def quantized(self, x: Array, source: Quantization, result: Quantization) -> Array:
         real = np.float32(source.scale) * (x - source.zero_point).astype(np.float32)
-        steps = self.real(real) * (np.float32(1) / np.float32(result.scale))
+        steps = self.single(real) * (np.float32(1) / np.float32(result.scale))
         return round_half_away(steps) + result.zero_point
 
 
@@ -49,6 +53,12 @@ class Logistic(_Sigmoid):
     def exact(self, x: Array) -> Array:
         small = np.exp(-np.abs(x))
         return np.asarray(np.where(x < 0, small, 1.0) / (1.0 + small))
+
+    def single(self, x: Array) -> Array:
+        """Every step rounded to float32: next to a half of an output step it shows."""
+        with np.errstate(over="ignore"):
+            exponential = np.exp(-x.astype(np.float64)).astype(np.float32)
+        return np.asarray(np.float32(1) / (np.float32(1) + exponential))
 
 
 @register

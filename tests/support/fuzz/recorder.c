@@ -1,0 +1,88 @@
+/* The program around a batch of models: argv = model, request, answer (support/fuzz/farm.py writes and reads them).
+ *
+ * request: u32 samples, input bytes, output bytes, steps, and (bytes, whether its value is given) per step; then per
+ * sample the input and every step's value. answer: per sample every step's value, then the output. Input and output
+ * are blocks of their own of the very size, so that AddressSanitizer sees a byte beyond. */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef int onebit_call(const void *, void *);
+extern onebit_call *const onebit_calls[];
+extern const char *const onebit_names[];
+void onebit_layer(unsigned layer, const void *data, size_t bytes);
+
+static FILE *answer;
+static uint32_t *steps;             /* [number of steps][2] */
+static const unsigned char **given; /* the interpreter's value of every step */
+
+void onebit_layer(unsigned layer, const void *data, size_t bytes)
+{
+    if (bytes != steps[2u * layer] || fwrite(data, 1u, bytes, answer) != bytes) {
+        exit(3);
+    }
+    if (steps[2u * layer + 1u] != 0u) {
+        /* the arena and the output are no const objects */
+        memcpy((void *)(uintptr_t)data, given[layer], bytes);
+    }
+}
+
+static void *block(size_t bytes)
+{
+    void *found = malloc(bytes == 0u ? 1u : bytes);
+    if (found == NULL) {
+        exit(3);
+    }
+    return found;
+}
+
+static void *next(FILE *file, size_t bytes)
+{
+    void *found = block(bytes);
+    if (fread(found, 1u, bytes, file) != bytes) {
+        exit(3);
+    }
+    return found;
+}
+
+static onebit_call *find(const char *name)
+{
+    for (size_t i = 0; onebit_names[i] != NULL; ++i) {
+        if (strcmp(onebit_names[i], name) == 0) {
+            return onebit_calls[i];
+        }
+    }
+    exit(3);
+}
+
+int main(int argc, char **argv)
+{
+    FILE *request = argc == 4 ? fopen(argv[2], "rb") : NULL;
+    answer = argc == 4 ? fopen(argv[3], "wb") : NULL;
+    if (request == NULL || answer == NULL) {
+        return 3;
+    }
+    uint32_t *header = next(request, 4u * sizeof *header);
+    steps = next(request, 2u * header[3] * sizeof *steps);
+    given = block(header[3] * sizeof *given);
+    for (uint32_t i = 0; i < header[0]; ++i) {
+        void *x = next(request, header[1]);
+        void *y = block(header[2]);
+        for (uint32_t s = 0; s < header[3]; ++s) {
+            given[s] = next(request, steps[2u * s]);
+        }
+        if (find(argv[1])(x, y) != 0 || fwrite(y, 1u, header[2], answer) != header[2]) {
+            return 3;
+        }
+        free(x);
+        free(y);
+        for (uint32_t s = 0; s < header[3]; ++s) {
+            free((void *)(uintptr_t)given[s]);
+        }
+    }
+    free(header);
+    free(steps);
+    free(given);
+    return fclose(request) | fclose(answer);
+}
