@@ -13,7 +13,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-check setup setup-demo setup-lint clean distclean
+.PHONY: help demo test check fuzz bench bench-check setup setup-demo setup-lint clean distclean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,10 @@ test: $(VENV)/.test ## run all tests (PYTEST_ARGS="-k conv" to choose)
 
 check: $(VENV)/.lint ## ruff and mypy --strict
 	@status=0; $(BIN)/ruff check . || status=1; $(BIN)/mypy || status=1; exit $$status
+
+fuzz: $(VENV)/.test ## 2,000 random graphs and 10,000 corrupted models (ONEBIT_FUZZ_SEED=N for others)
+	@ONEBIT_FUZZ_GRAPHS=$${ONEBIT_FUZZ_GRAPHS:-2000} ONEBIT_FUZZ_MUTATIONS=$${ONEBIT_FUZZ_MUTATIONS:-10000} \
+	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz $(PYTEST_ARGS)
 
 bench: $(VENV)/.test ## measure instruction counts
 	@$(BIN)/python -m benchmarks.run

@@ -15,9 +15,13 @@ import signal
 import zlib
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from support.lce import LceSession
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DATA_PREFIX = "data:"
@@ -76,6 +80,18 @@ def requires_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def lce(tmp_path_factory: pytest.TempPathFactory) -> Generator[LceSession, None, None]:
+    """The LCE interpreter, in one child process for all tests."""
+    from onebit.simulate.oracle import _interpreter_library
+    from support.lce import LceSession
+
+    if _interpreter_library() is None:
+        pytest.skip("package: the Python module larq_compute_engine is not installed")
+    with LceSession(tmp_path_factory.mktemp("lce") / "stderr.txt") as session:
+        yield session
 
 
 def skip_is_forbidden(reason: str, environment: dict[str, str] | os._Environ[str]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -124,12 +124,6 @@ class Verdicts:
     def of(self, graph: Graph) -> str:
         """The complaint about one graph, empty if there is none."""
         return next(iter(self.of_all({write_model(graph): graph}).values()))
-
-
-@pytest.fixture(scope="module")
-def lce(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LceSession]:
-    with LceSession(tmp_path_factory.mktemp("lce") / "lce.log") as session:
-        yield session
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,15 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import io
+import signal
 import sys
 from types import ModuleType
 from typing import Any, BinaryIO
 
 import numpy as np
+
+#: the longest that one model may run
+SECONDS = 120
 
 
 def receive(stream: BinaryIO) -> dict[str, Any] | None:
@@ -58,4 +62,8 @@ def answer(module: ModuleType, request: dict[str, Any]) -> dict[str, Any]:
 if __name__ == "__main__":
     interpreter_module = load(sys.argv[1])
     while (message := receive(sys.stdin.buffer)) is not None:
-        send(sys.stdout.buffer, answer(interpreter_module, message))
+        # a corrupted model may be an endless one: the signal ends the process, as a crash would
+        signal.alarm(SECONDS)
+        result = answer(interpreter_module, message)
+        signal.alarm(0)
+        send(sys.stdout.buffer, result)

@@ -21,10 +21,10 @@ from onebit.codegen import Program, find_target, generate, schedule
 from onebit.codegen.kernel import Layout
 from onebit.codegen.planner import Lifetime, Plan
 from onebit.codegen.templates_path import templates_root
-from onebit.core import Graph
 from onebit.core.graph import Array, DType
-from onebit.simulate.compare import UNORDERED, Comparison, compare_tensor, decode_buffer
+from onebit.simulate.compare import UNORDERED, decode_buffer
 from onebit.simulate.toolchain import BASE_FLAGS, MODEL_FLAGS, WARNINGS, find_compiler
+from support.fuzz.oracle import difference
 from support.guards import SANITIZERS, poison, with_guards
 
 RECORDER = Path(__file__).with_name("recorder.c")
@@ -56,6 +56,8 @@ class Farm:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         compiler = find_compiler(find_target("host"))
+        if not _has_sanitizers((*compiler.command, *SANITIZERS), folder):
+            pytest.skip("tool: libasan and libubsan for the host's C compiler are not installed")
         self._command = (*compiler.command, *BASE_FLAGS, *compiler.flags, *MODEL_FLAGS, *WARNINGS, *SANITIZERS)
         self._archive: Path | None = None
 
@@ -106,6 +108,13 @@ class Farm:
         binary = work / "models"
         self._call(*self._command, *objects, self.kernels(), "-o", binary)
         return binary
+
+
+def _has_sanitizers(command: Sequence[str], folder: Path) -> bool:
+    probe = folder / "probe.c"
+    probe.write_text("int main(void) { return 0; }\n")
+    done = subprocess.run([*command, str(probe), "-o", str(folder / "probe")], capture_output=True, check=False)
+    return done.returncode == 0
 
 
 def _generate(case: Case, sources: Path) -> Program:
@@ -186,8 +195,8 @@ def _complaint(binary: Path, case: Case, program: Program, work: Path) -> str:
         for name in step.tensors:
             if name in source.tensors and name in case.expected:
                 value = decode_buffer(part, replace(step.output, tensor=source.tensors[name]))
-                wrong += _difference(source, name, case.expected[name], value, inexact=name not in exact)
-    return "; ".join(wrong[:3])
+                wrong.append(difference(source, name, case.expected[name], value, inexact=name not in exact))
+    return "; ".join([text for text in wrong if text][:3])
 
 
 def _held(program: Program, step: schedule.Step, expected: Mapping[str, Array]) -> Array | None:
@@ -209,16 +218,3 @@ def _exact(program: Program) -> frozenset[str]:
         if node.op.name in UNORDERED or loose or (node.op.alias and node.inputs[0] in inexact):
             inexact.add(node.output)
     return frozenset(set(graph.tensors) - inexact)
-
-
-def _difference(graph: Graph, name: str, expected: Array, got: Array, *, inexact: bool) -> list[str]:
-    tensor, node = graph.tensors[name], graph.producer(name)
-    assert node is not None
-    want = expected.reshape(len(expected), *tensor.stored_shape[1:])
-    found: Comparison = compare_tensor(tensor, node.op.name, want, got, inexact=inexact)
-    if found.first is None:
-        return []
-    inputs = ", ".join(t.describe() for t in (graph.tensor(n) for n in node.inputs) if t is not None)
-    index, want_first, got_first = found.first
-    wrong = f"{found.compared - found.equal} of {found.compared} differ, at {index}"
-    return [f"{node.op} {tensor.describe()} of {inputs}: {wrong} expected {want_first!r}, got {got_first!r}"]

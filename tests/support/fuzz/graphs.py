@@ -67,7 +67,7 @@ def binary_block(g: Growth, x: Tensor) -> None:
 def _input_shape(g: Growth, rank: int) -> tuple[int, ...]:
     shape = [g.channels()]
     for _ in range(rank - 2):
-        shape.append(g.number(1, min(9, MAX_ELEMENTS // prod(shape))))
+        shape.append(1 if g.chance(15) else g.number(1, min(9, MAX_ELEMENTS // prod(shape))))
     return (1, *reversed(shape))
 
 

@@ -150,7 +150,8 @@ def reshape(g: Growth, x: Tensor, name: str) -> bool:
 @move("SQUEEZE")
 def squeeze(g: Growth, x: Tensor, name: str) -> bool:
     ones = [a for a in range(1, len(x.shape)) if x.shape[a] == 1]
-    dims = tuple(a - len(x.shape) if g.chance(30) else a for a in ones if g.chance(70))
+    chosen = [a for a in ones if g.chance(70)] or ones[:1]
+    dims = tuple(a - len(x.shape) if g.chance(30) else a for a in chosen)
     return bool(dims) and _add(g, x, Squeeze(dims))
 
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
+
 from onebit.core import Graph, evaluate
 from onebit.core.graph import Array
+from onebit.core.ops import View
+from onebit.simulate.compare import UNORDERED, Comparison, compare_tensor
 from support.lce import LceRefusedError, LceSession
 
 #: the only form of a legal graph that LCE's kernels do not have, and onebit's semantics state instead
@@ -18,3 +24,45 @@ def truth(lce: LceSession, graph: Graph, x: Array) -> dict[str, Array]:
         if ODD_ZERO_PADDING not in str(refused):
             raise
         return evaluate(graph, x, [tensor.name for tensor in graph.activations()])
+
+
+#: the least normal float32 number: the interpreter flushes what is smaller to zero
+SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)
+
+
+def comparable(x: Array) -> Array:
+    """float32 with one NaN for all, and zeros for denormals; other dtypes unchanged."""
+    if x.dtype != np.float32:
+        return x
+    flushed = np.where(np.abs(x) < SMALLEST_NORMAL, np.copysign(np.float32(0), x), x)
+    return np.where(np.isnan(flushed), np.float32(np.nan), flushed)
+
+
+def difference(graph: Graph, name: str, expected: Array, got: Array, *, inexact: bool) -> str:
+    """How the values of a tensor differ from what is expected, empty where they are equal under its class."""
+    tensor, node = graph.tensors[name], graph.producer(name)
+    assert node is not None
+    if expected.size != got.size or expected.dtype != got.dtype:
+        return f"{node.op} {tensor.describe()}: expected {expected.dtype} {expected.shape}"
+    want = comparable(expected.reshape(len(expected), *tensor.stored_shape[1:]))
+    found: Comparison = compare_tensor(tensor, node.op.name, want, comparable(got), inexact=inexact)
+    if found.first is None:
+        return ""
+    inputs = ", ".join(t.describe() for t in (graph.tensor(n) for n in node.inputs) if t is not None)
+    index, want_first, got_first = found.first
+    wrong = f"{found.compared - found.equal} of {found.compared} differ, at {index}"
+    return f"{node.op} {tensor.describe()} of {inputs}: {wrong} expected {want_first!r}, got {got_first!r}"
+
+
+def first_difference(graph: Graph, x: Array, expected: Mapping[str, Array]) -> str:
+    """Where onebit's semantics, fed with the interpreter's values node by node, first differ; empty if nowhere."""
+    values = {**expected, graph.input.name: x}
+    constants = {t.name: t.data for t in graph.tensors.values() if t.data is not None}
+    for node in graph.nodes:
+        args = [None if name is None else constants.get(name, values.get(name)) for name in node.inputs]
+        with np.errstate(all="ignore"):
+            got = node.op.evaluate(View.of(graph, node), args)
+        found = difference(graph, node.output, expected[node.output], got, inexact=node.op.name in UNORDERED)
+        if found:
+            return found
+    return ""
