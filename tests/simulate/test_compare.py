@@ -230,3 +230,11 @@ def test_every_graph_of_the_table_has_a_class_for_each_tensor() -> None:
     graph = graph_of("two_readers")
     assert isinstance(graph, Graph)
     assert inexact_tensors(graph) <= {tensor.name for tensor in graph.activations()}
+
+
+def test_a_range_beyond_float32_is_compared_without_a_warning() -> None:
+    expected = np.full((1, *FLOAT.shape[1:]), 3e38, np.float32)
+    expected.flat[0] = -3e38
+    got = np.nextafter(expected, np.float32(0))
+    found = compare_tensor(FLOAT, "CONV_2D", expected, got, inexact=True)
+    assert (found.equal, found.bit_identical) == (found.compared, 0)

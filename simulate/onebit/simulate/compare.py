@@ -122,7 +122,9 @@ def compare_tensor(tensor: Tensor, op: str, expected: Array, got: Array, *, inex
 
 def _allowed(values: Array) -> float:
     """Absolute tolerance: part of the range, but at least what float32 can resolve of values that are nearly equal."""
-    return max(TOLERANCE * float(np.ptp(values)), TOLERANCE_ULP * float(np.spacing(np.abs(values).max())))
+    # in double: the range of float32 values need not be one
+    span = float(np.ptp(values.astype(np.float64)))
+    return max(TOLERANCE * span, TOLERANCE_ULP * float(np.spacing(np.abs(values).max())))
 
 
 def _largest(diff: Array) -> float:
