@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from onebit.core import Graph, evaluate, read_model, write_model
+from onebit.core import DType, Graph, evaluate, read_model, write_model
 from onebit.core.ops import OPS, Abs, Transpose
 from support.fuzz.farm import Case, Farm
 from support.fuzz.graphs import NAMES, graphs, samples
@@ -172,7 +172,8 @@ def test_a_wrong_graph_is_shrunk_and_saved(lce: LceSession, tmp_path: Path, monk
 def test_a_wrong_kernel_call_is_found(farm: Farm, lce: LceSession) -> None:
     """The farm itself: a transposition with one stride too small, and one that reads beyond its input."""
     net = Net((1, 3, 5, 7))
-    net.node(Transpose(), net.constant("order", [0, 3, 1, 2], net.now.dtype.INT32), dtype=net.now.dtype).add([1.0])
+    order = net.constant("order", [0, 3, 1, 2], DType.INT32)
+    net.node(Transpose(), order, dtype=DType.FLOAT32).node(Transpose(), order, dtype=DType.FLOAT32)
     graph = net.graph()
     x, model = samples(graph), write_model(graph)
     expected = lce.run(graph, x)

@@ -96,11 +96,16 @@ def _concatenation(rank: int, axis: int, count: int = 2) -> Make:
     return make
 
 
-def concatenated_constant(d: DType) -> Net:
-    """A constant in the middle, and an activation twice."""
-    net = start(d)
-    constant = value(net, net.rng.integers(-100, 100, (1, 4, 5, 2)))
-    return move(net, Concatenation(3), constant, "input")
+def _concatenated_constant(axis: int) -> Make:
+    """A constant in the middle, and an activation twice; along the rows each is one whole run."""
+
+    def make(d: DType) -> Net:
+        net = start(d)
+        shape = [2 if a == axis else size for a, size in enumerate(SHAPES[4])]
+        constant = value(net, net.rng.integers(-100, 100, shape))
+        return move(net, Concatenation(axis), constant, "input")
+
+    return make
 
 
 def _pack(rank: int, axis: int, count: int = 2) -> Make:
@@ -206,7 +211,8 @@ NETS: dict[str, dict[str, Make]] = {
         "vectors": _concatenation(2, 1, 4),
         "five dimensions": _concatenation(5, -2),
         "one input": lambda d: move(start(d), Concatenation(1)),
-        "a constant": concatenated_constant,
+        "a constant": _concatenated_constant(3),
+        "a constant in rows": _concatenated_constant(1),
     },
     "PACK": {
         "in front of rows": _pack(4, 1),

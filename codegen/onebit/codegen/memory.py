@@ -83,8 +83,12 @@ def is_piece(parts: Sequence[Moved], size: int) -> bool:
 
 
 def stays_in_place(node: Node, part: Moved, sharing: Sharing) -> bool:
-    """Whether a part that a movement would copy already lies where it belongs."""
-    return part.size > 0 and sharing.lies_in(node.output, part.name, part.source - part.target)
+    """Whether a part that a movement would copy already lies where it belongs; a constant lies in flash."""
+    return (
+        part.size > 0
+        and part.name in sharing.values
+        and sharing.lies_in(node.output, part.name, part.source - part.target)
+    )
 
 
 def _write_over_an_operand(graph: Graph, node: Node, kernel: Kernel, sharing: Sharing) -> None:

@@ -1,7 +1,7 @@
 /* The program around a batch of models: argv = model, request, answer (support/fuzz/farm.py writes and reads them).
  *
- * request: u32 samples, input bytes, output bytes, steps, and (bytes, whether its value is given) per step; then per
- * sample the input and every step's value. answer: per sample every step's value, then the output. Input and output
+ * request: u32 samples, input bytes, output bytes, values, and (bytes, whether it is given) per value that the model
+ * reports; then per sample the input and every value. answer: per sample every reported value, then the output. Input and output
  * are blocks of their own of the very size, so that AddressSanitizer sees a byte beyond. */
 #include <stdint.h>
 #include <stdio.h>
@@ -14,18 +14,21 @@ extern const char *const onebit_names[];
 void onebit_layer(unsigned layer, const void *data, size_t bytes);
 
 static FILE *answer;
-static uint32_t *steps;             /* [number of steps][2] */
-static const unsigned char **given; /* the interpreter's value of every step */
+static uint32_t *values;            /* [number of values][2] */
+static const unsigned char **given; /* the interpreter's */
+static size_t reported;             /* values of the current sample */
 
 void onebit_layer(unsigned layer, const void *data, size_t bytes)
 {
-    if (bytes != steps[2u * layer] || fwrite(data, 1u, bytes, answer) != bytes) {
+    (void)layer;
+    if (bytes != values[2u * reported] || fwrite(data, 1u, bytes, answer) != bytes) {
         exit(3);
     }
-    if (steps[2u * layer + 1u] != 0u) {
-        /* the arena and the output are no const objects */
-        memcpy((void *)(uintptr_t)data, given[layer], bytes);
+    if (values[2u * reported + 1u] != 0u) {
+        /* input, arena and output are no const objects */
+        memcpy((void *)(uintptr_t)data, given[reported], bytes);
     }
+    ++reported;
 }
 
 static void *block(size_t bytes)
@@ -64,13 +67,14 @@ int main(int argc, char **argv)
         return 3;
     }
     uint32_t *header = next(request, 4u * sizeof *header);
-    steps = next(request, 2u * header[3] * sizeof *steps);
+    values = next(request, 2u * header[3] * sizeof *values);
     given = block(header[3] * sizeof *given);
     for (uint32_t i = 0; i < header[0]; ++i) {
         void *x = next(request, header[1]);
         void *y = block(header[2]);
+        reported = 0;
         for (uint32_t s = 0; s < header[3]; ++s) {
-            given[s] = next(request, steps[2u * s]);
+            given[s] = next(request, values[2u * s]);
         }
         if (find(argv[1])(x, y) != 0 || fwrite(y, 1u, header[2], answer) != header[2]) {
             return 3;
@@ -82,7 +86,7 @@ int main(int argc, char **argv)
         }
     }
     free(header);
-    free(steps);
+    free(values);
     free(given);
     return fclose(request) | fclose(answer);
 }
