@@ -24,6 +24,9 @@ void ob_copy_strided(const ob_copy_params *params, const void *input, void *outp
 void ob_fill_i8(int32_t value, int32_t n, int8_t *output);
 void ob_fill_f32(float value, int32_t n, float *output);
 
+/* n words of packed signs; value 0 is +1. */
+void ob_fill_bits(uint32_t value, int32_t n, uint32_t *output);
+
 /* One pixel has `pixel` bytes. */
 typedef struct {
   int32_t in_w, out_h, out_w, pixel;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,7 @@ from onebit.core.ops import (
     Tanh,
     View,
 )
-from onebit.simulate.oracle import _interpreter_library
+from onebit.simulate.oracle import _interpreter_library, _with_outputs
 from support.lce_server import receive, send
 
 #: float32 operators whose order of operations LiteRT does not fix: TOLERANCE of the tensor's range is owed
@@ -83,6 +83,19 @@ class LceSession:
         names = tuple(tensor.name for tensor in graph.activations())
         values = self.run_model(write_model(replace(graph, outputs=names)), x)
         return dict(zip(names, values, strict=True))
+
+
+class SessionOracle:
+    """A session as the `Oracle` of a conversion."""
+
+    engine = "larq-compute-engine"
+
+    def __init__(self, session: LceSession) -> None:
+        self._session = session
+
+    def run(self, model: bytes, x: Array, tensors: Sequence[str]) -> list[Array]:
+        """See `Oracle.run`."""
+        return self._session.run_model(_with_outputs(model, tensors), x)
 
 
 def is_exact(graph: Graph, node: Node) -> bool:

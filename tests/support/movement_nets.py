@@ -15,6 +15,7 @@ from onebit.core.ops import (
     Op,
     Pack,
     Pad,
+    Padding,
     PadV2,
     ResizeNearestNeighbor,
     Slice,
@@ -70,6 +71,16 @@ def _strided(begin: Sequence[int], end: Sequence[int], strides: Sequence[int], *
 
 def _pad(rank: int, *widths: Sequence[int], zero_point: int = 7) -> Make:
     return lambda d: move(start(d, SHAPES[rank], zero_point), Pad(), [[0, 0], *widths])
+
+
+def _pad_bits(channels: int, *widths: Sequence[int]) -> Make:
+    """Packed signs, read by a VALID convolution behind the border."""
+
+    def make(d: DType) -> Net:
+        net = start(d, (1, 4, 5, channels)).quantize()
+        return move(net, Pad(), [[0, 0], *widths, [0, 0]]).bconv(33, stride=(2, 2), padding=Padding.VALID)
+
+    return make
 
 
 def _padv2(real: float, stored: int, shape: Sequence[int]) -> Make:
@@ -198,6 +209,9 @@ NETS: dict[str, dict[str, Make]] = {
         "nothing": _pad(4, [0, 0], [0, 0], [0, 0]),
         "lowest zero point": _pad(4, [1, 1], [1, 1], [0, 0], zero_point=-128),
         "highest zero point": _pad(4, [1, 1], [1, 1], [0, 0], zero_point=127),
+        "packed signs": _pad_bits(32, [1, 0], [1, 0]),
+        "packed signs, 31 channels": _pad_bits(31, [1, 1], [0, 2]),
+        "packed signs, 65 channels": _pad_bits(65, [0, 3], [2, 1]),
     },
     "PADV2": {
         "low": _padv2(-1.5, -128, (1,)),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onebit.convert.int8 import MINMAX, Int8Report, Quantized, RangeMethod, quantize
-from onebit.convert.samples import check_calibration, check_samples, file_input, random_samples
+from onebit.convert.samples import check_calibration, check_samples, file_input, fitting_samples, random_samples
 from onebit.core import DType, Graph, Tensor, evaluate, read_model, write_model
 from onebit.core.errors import BadInputError, UnsupportedError, VerificationError
 from onebit.core.files import atomic_write_bytes
@@ -21,6 +21,8 @@ from onebit.core.oracle import NumpyOracle, Oracle
 from onebit.core.passes import Pass, run_passes
 from onebit.core.passes.fold_batch_norm import fold_batch_norm
 from onebit.core.passes.fold_sign import fold_sign_into_bconv
+from onebit.core.passes.fuse_activation import fuse_activation
+from onebit.core.passes.norm_before_pool import norm_before_pool
 from onebit.core.passes.sign_before_pool import sign_before_pool
 
 if TYPE_CHECKING:
@@ -30,7 +32,11 @@ if TYPE_CHECKING:
     from onebit.convert.verify import Verified
 
 PASSES: tuple[Pass, ...] = (
-    # first, so that batch norm and sign stand directly behind their convolution
+    # first, so that a batch norm's activation goes into the convolution together with it
+    fuse_activation,
+    # then a batch norm directly behind its convolution folds, and the sign too
+    norm_before_pool,
+    # so that batch norm and sign stand directly behind their convolution
     sign_before_pool,
     # before the sign is folded: one multiplier and bias per channel is all that a threshold has to replace
     fold_batch_norm,
@@ -127,7 +133,9 @@ class _Data:
 
     def compared(self, graph: Graph) -> Array:
         """The samples of the check."""
-        return random_samples(graph.input.shape, graph.metadata) if self.samples is None else self.samples
+        if self.samples is not None:
+            return self.samples
+        return random_samples(graph.input.shape, graph.metadata, fitting_samples(graph))
 
 
 def _finished(graph: Graph, data: _Data, *, int8: bool) -> Quantized | Graph:

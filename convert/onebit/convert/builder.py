@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,32 +14,37 @@ from onebit.core import DType, Graph, Node, Tensor
 from onebit.core.bits import pack
 from onebit.core.graph import Array
 from onebit.core.metadata import ModelMetadata
-from onebit.core.ops import (
-    Activation,
-    Add,
-    Conv2d,
-    FullyConnected,
-    LceBconv2d,
-    LceQuantize,
-    MaxPool2d,
-    Mul,
-    Op,
-    Reshape,
-    View,
-)
+from onebit.core.ops import LceQuantize, Op, Reshape, Transpose, View
 from onebit.core.passes.naming import unique_name
+
+
+class Layout(Enum):
+    """How the elements of a tensor of the graph lie, compared with the source's."""
+
+    #: the source sees [N, C, H, W], the tensor is [1, H, W, C]
+    IMAGE = "image"
+    #: the source sees [N, features] in the order C, H, W, the tensor still is [1, H, W, C]
+    FLAT = "flat"
+    #: the tensor has the source's dimensions in their order
+    PLAIN = "plain"
 
 
 @dataclass(frozen=True)
 class Value:
-    """Where a value of the source lives.
-
-    `flat`: the source sees [N, features] in the order C, H, W, while the tensor may still be [1, H, W, C]; else the
-    source sees [N, C, H, W] and the tensor is [1, H, W, C].
-    """
+    """Where a value of the source lives, and how."""
 
     tensor: str
-    flat: bool
+    layout: Layout
+
+    @property
+    def flat(self) -> bool:
+        """Whether the source sees features while the tensor may be a map."""
+        return self.layout is not Layout.IMAGE
+
+    def as_source(self, stored: Array, shape: tuple[int, ...]) -> Array:
+        """Values [M, ...] of the tensor in the source's order and in `shape`, the source's, with M in front."""
+        ordered = stored if self.layout is Layout.PLAIN or stored.ndim != 4 else stored.transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(ordered).reshape(len(stored), *shape[1:])
 
 
 class GraphBuilder:
@@ -48,8 +55,9 @@ class GraphBuilder:
         self._taken: set[str] = set()
         self.nodes: list[Node] = []
         self.input = self._add(Tensor("input", tuple(shape), DType.FLOAT32))
-        self._signs: dict[str, str] = {}
-        self._reshaped: dict[tuple[str, tuple[int, ...]], str] = {}
+        #: layer -> what is worth knowing about how it is deployed
+        self.notes: dict[str, str] = {}
+        self._once: dict[tuple[str, object], str] = {}
 
     def _add(self, tensor: Tensor) -> str:
         self.tensors[tensor.name] = tensor
@@ -59,6 +67,20 @@ class GraphBuilder:
     def shape(self, tensor: str) -> tuple[int, ...]:
         """The shape of a tensor."""
         return self.tensors[tensor].shape
+
+    def is_constant(self, tensor: str) -> bool:
+        """Whether a tensor is a constant."""
+        return self.tensors[tensor].is_constant
+
+    def note(self, layer: str, text: str) -> None:
+        """Say something about how a layer is deployed."""
+        self.notes[layer] = text
+
+    def once(self, name: str, make: Callable[[str], str], key: object = None) -> str:
+        """The tensor that ``make(name)`` adds; the same one whenever it is asked for under that name and key."""
+        if (name, key) not in self._once:
+            self._once[name, key] = make(name)
+        return self._once[name, key]
 
     def constant(self, name: str, data: Array, dtype: DType = DType.FLOAT32) -> str:
         """Add a constant; bits are given as bool (True is -1) in logical shape."""
@@ -78,44 +100,46 @@ class GraphBuilder:
 
     def sign(self, tensor: str) -> str:
         """Packed signs of a tensor; the same ones for all layers that read it."""
-        if tensor not in self._signs:
-            self._signs[tensor] = self.node(LceQuantize(), (tensor,), f"{tensor}/sign", dtype=DType.BITS)
-        return self._signs[tensor]
+        return self.once(f"{tensor}/sign", lambda name: self.node(LceQuantize(), (tensor,), name, dtype=DType.BITS))
 
     def reshape(self, tensor: str, shape: tuple[int, ...]) -> str:
         """The tensor under another shape; the same one for all layers that read it so."""
         if self.shape(tensor) == shape:
             return tensor
-        if (tensor, shape) not in self._reshaped:
-            name = f"{tensor}/reshape"
-            self._reshaped[tensor, shape] = self.node(Reshape(shape), (tensor,), name, shape=shape)
-        return self._reshaped[tensor, shape]
+        return self.once(
+            f"{tensor}/reshape", lambda name: self.node(Reshape(shape), (tensor,), name, shape=shape), shape
+        )
 
-    def fuse(self, activation: Activation, tensor: str, name: str) -> str | None:
-        """Fuse an activation into the operator that computes `tensor` (which nothing else may read).
+    def transpose(self, tensor: str, order: tuple[int, ...]) -> str:
+        """The dimensions in another order; a reshape where no element moves."""
+        shape = self.shape(tensor)
+        moving = [i for i in order if shape[i] > 1]
+        if moving == sorted(moving):
+            return self.reshape(tensor, tuple(shape[i] for i in order))
+        return self.once(
+            f"{tensor}/transposed",
+            lambda name: self.node(Transpose(), (tensor, self.indices(f"{name}/order", order)), name),
+            order,
+        )
 
-        Returns the output under its new name, None where the operator cannot take it: it has one already, or it is a
-        binary convolution whose multiplier and bias do more than nothing, since its activation comes before them.
-        """
-        i = next((i for i, node in enumerate(self.nodes) if node.output == tensor), None)
-        if i is None:
-            return None
-        node = self.nodes[i]
-        op = node.op
-        if not isinstance(op, Conv2d | FullyConnected | Add | Mul | MaxPool2d | LceBconv2d):
-            return None
-        if op.activation is not Activation.NONE:
-            return None
-        if isinstance(op, LceBconv2d) and not self._is_plain(node):
-            return None
-        old = self.tensors.pop(tensor)
-        new = self._add(replace(old, name=unique_name(self._taken, name)))
-        self.nodes[i] = Node(replace(op, activation=activation), node.inputs, (new,))
-        return new
+    def indices(self, name: str, values: Sequence[int] | Array) -> str:
+        """Add an int32 constant."""
+        return self.constant(name, np.array(values, np.int32), DType.INT32)
 
-    def _is_plain(self, node: Node) -> bool:
-        multiplier, bias = (self.tensors[name or ""].constant() for name in node.inputs[2:4])
-        return bool((multiplier == 1).all() and (bias == 0).all())
+    def image(self, value: Value) -> str:
+        """The tensor [1, H, W, C] of a value that the source sees as [N, C, H, W]."""
+        return value.tensor if value.layout is Layout.IMAGE else self.transpose(value.tensor, (0, 2, 3, 1))
+
+    def plain(self, value: Value) -> str:
+        """The tensor with the source's dimensions in their order."""
+        shape = self.shape(value.tensor)
+        if value.layout is Layout.PLAIN or len(shape) != 4:
+            return value.tensor
+        if value.layout is Layout.IMAGE:
+            return self.transpose(value.tensor, (0, 3, 1, 2))
+        in_order = shape[3] == 1 or shape[1] * shape[2] == 1
+        ordered = value.tensor if in_order else self.transpose(value.tensor, (0, 3, 1, 2))
+        return self.reshape(ordered, (1, prod(shape)))
 
     def graph(self, output: str, metadata: ModelMetadata | None) -> Graph:
         """The finished graph; tensors that nothing reads are left out."""

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 import numpy as np
 from torch import fx, nn
 
-from onebit.convert.samples import like_source
 from onebit.convert.torch_source import Imported
 from onebit.core import DType, Graph
 from onebit.core.bits import signs
@@ -23,7 +22,8 @@ from onebit.core.graph import Array
 class Comparison:
     """The file's tensors `found` (name -> [N, ...] in stored form); each is compared once, in the source's order.
 
-    `first_flip` describes the first tensor in which the file decided signs otherwise than the source, all near 0.
+    `first_flip` describes the first tensor in which the file decided signs otherwise than the source, all near 0;
+    `flips` counts those signs, `signs` all that were compared.
     """
 
     def __init__(self, imported: Imported, graph: Graph, found: Mapping[str, Array]) -> None:
@@ -32,15 +32,20 @@ class Comparison:
         self._found = found
         self._compared: set[str] = set()
         self.first_flip: VerificationError | None = None
+        self.signs = 0
+        self.flips = 0
 
     def value(self, node: fx.Node, wanted: Array, tolerance: float) -> None:
         """VerificationError if the file's tensor for the value of `node` differs from `wanted` by more."""
-        name = self._imported.values[node].tensor
+        at = self._imported.values[node]
+        name = at.tensor
         tensor = self._graph.tensors.get(name)
+        if node in self._imported.sign_only:
+            return
         if tensor is None or tensor.dtype is DType.BITS or name not in self._found or name in self._compared:
             return
         self._compared.add(name)
-        got = like_source(self._found[name], wanted.shape)
+        got = at.as_source(self._found[name], wanted.shape)
         if not np.abs(got.astype(np.float64) - wanted).max() <= tolerance:
             raise difference(self._imported, node, name, got, wanted, tolerance)
 
@@ -49,14 +54,17 @@ class Comparison:
 
         `source` is the node whose value is signed, `near` (bool) tells where it is zero up to rounding.
         """
-        name = self._imported.signs[layer]
+        at = self._imported.signs[layer]
+        name = at.tensor
         if name not in self._found:
             return wanted
-        got = like_source(signs(self._found[name], self._graph.tensors[name].shape[-1]), wanted.shape)
+        got = at.as_source(signs(self._found[name], self._graph.tensors[name].shape[-1]), wanted.shape)
         if not ((got == wanted) | near).all():
             raise difference(self._imported, source, name, got, np.where(near, got, wanted), 0.0)
         if name not in self._compared:
             self._compared.add(name)
+            self.signs += wanted.size
+            self.flips += int((got != wanted).sum())
             if self.first_flip is None and (got != wanted).any():
                 self.first_flip = difference(self._imported, source, name, got, wanted, 0.0)
         return got.astype(wanted.dtype)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from onebit.core import DType, Tensor
+from onebit.core import DType, Graph, Tensor
 from onebit.core.errors import BadInputError
 from onebit.core.fixed_point import round_half_away
 from onebit.core.graph import Array
 from onebit.core.metadata import ModelMetadata
 
 RANDOM_SAMPLES = 64
-"""How many seeded random inputs stand in for samples that were not given."""
+"""How many seeded random inputs stand in for samples that were not given; fewer where the model has large maps."""
+
+LEAST_SAMPLES = 16
+
+RANDOM_ELEMENTS = 2**25
+"""Elements of all tensors for the random samples together, from which on there are fewer samples."""
 
 RANDOM_SEED = 0
 
@@ -19,7 +24,13 @@ RANGE_SLACK = 0.01
 """How far calibration data may lie outside the range of the model's pixels, relative to that range."""
 
 
-def random_samples(input_shape: tuple[int, ...], metadata: ModelMetadata | None, count: int = RANDOM_SAMPLES) -> Array:
+def fitting_samples(graph: Graph) -> int:
+    """How many random samples to compare a graph on: RANDOM_SAMPLES, fewer where its tensors are large."""
+    elements = sum(t.elements for t in graph.activations())
+    return min(RANDOM_SAMPLES, max(LEAST_SAMPLES, RANDOM_ELEMENTS // elements))
+
+
+def random_samples(input_shape: tuple[int, ...], metadata: ModelMetadata | None, count: int) -> Array:
     """Seeded inputs [count, ...] for a model input [1, ...]: uint8 pixels if there is metadata, else normal."""
     rng = np.random.default_rng(RANDOM_SEED)
     shape = (count, *input_shape[1:])
@@ -88,9 +99,3 @@ def file_input(x: Array, tensor: Tensor, metadata: ModelMetadata | None) -> Arra
 def channels_first(x: Array) -> Array:
     """[N, H, W, C] as [N, C, H, W]; [N, features] as it is."""
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 else x
-
-
-def like_source(x: Array, source_shape: tuple[int, ...]) -> Array:
-    """A tensor of the file, [N, H, W, C] or [N, features], in the source's shape: NCHW, or flat in that order."""
-    ordered = channels_first(x)
-    return ordered.reshape(len(x), *source_shape[1:])

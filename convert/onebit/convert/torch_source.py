@@ -7,12 +7,19 @@ from dataclasses import dataclass
 
 from torch import Tensor, fx, nn
 
-from onebit.convert.builder import GraphBuilder, Value
-from onebit.convert.torch_layers import Layer, as_vector, find_importer, supported_modules
+from onebit.convert.builder import GraphBuilder, Layout, Value
+from onebit.convert.importers import Layer, find_importer, supported_modules
+from onebit.convert.operations import Concat, Permute, Reshape, Slice
 from onebit.convert.trace import Traced, trace
 from onebit.core import Graph, spec
 from onebit.core.errors import UnsupportedError
 from onebit.core.metadata import ModelMetadata
+
+KEEPING_SIGNS = (
+    *(nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d, nn.MaxPool2d, nn.ZeroPad2d),
+    *(Concat, Permute, Reshape, Slice),
+)
+"""Modules behind which the sign of every element is that of one element of the input, or of a zero."""
 
 SIGNING_KINDS = ("quant_conv2d", "quant_linear")
 """The values of ``onebit_kind`` of layers that take the sign of their input."""
@@ -23,13 +30,16 @@ class Imported:
     """A source model and its float graph (not optimized), with what connects them.
 
     `values`: where the value of each node of the traced model lives; `signs`: for each binary layer the tensor of the
-    packed signs that it reads.
+    packed signs that it reads; `sign_only`: nodes whose values have the source's signs only, because an activation that
+    keeps the sign was left out; `notes`: layer -> what is worth knowing about how it is deployed.
     """
 
     traced: Traced
     graph: Graph
     values: Mapping[fx.Node, Value]
-    signs: Mapping[fx.Node, str]
+    signs: Mapping[fx.Node, Value]
+    sign_only: frozenset[fx.Node]
+    notes: Mapping[str, str]
 
 
 def import_torch(source: nn.Module, example_input: Tensor, metadata: ModelMetadata | None = None) -> Imported:
@@ -48,48 +58,80 @@ def import_torch(source: nn.Module, example_input: Tensor, metadata: ModelMetada
     traced = trace(source, example_input)
     _refuse_unknown_modules(traced)
     shape = traced.shapes[traced.input]
-    flat = len(shape) == 2
-    build = GraphBuilder(shape if flat else (1, *shape[2:], shape[1]))
-    values = {traced.input: Value(build.input, flat)}
-    signs: dict[fx.Node, str] = {}
+    layout = Layout.PLAIN if len(shape) == 2 else Layout.IMAGE
+    build = GraphBuilder(shape if layout is Layout.PLAIN else (1, *shape[2:], shape[1]))
+    values = {traced.input: Value(build.input, layout)}
+    signs: dict[fx.Node, Value] = {}
+    sign_only: set[fx.Node] = set()
     for node in traced.calls():
-        module, source_node = traced.layer(node), _source(node)
-        importer = find_importer(module)
+        importer = find_importer(traced.layer(node))
         assert importer is not None
-        layer = Layer(
-            name=str(node.target),
-            module=module,
-            in_shape=traced.shapes[source_node],
-            out_shape=traced.shapes[node],
-            only_signed=all(reader.op == "call_module" and _signs(traced, reader) for reader in node.users),
-            sole_reader=len(source_node.users) == 1,
-        )
-        values[node] = importer(build, layer, values[source_node])
+        inputs = [values[source] for source in sources(node)]
+        values[node] = importer(build, _layer(traced, node), *inputs)
+        layer = traced.layer(node)
+        left_out = values[node] == inputs[0] and not isinstance(layer, KEEPING_SIGNS)
+        if left_out or (isinstance(layer, KEEPING_SIGNS) and not sign_only.isdisjoint(sources(node))):
+            sign_only.add(node)
         if _signs(traced, node):
-            signs[node] = build.sign(_signed_tensor(build, values[source_node]))
-    output = as_vector(build, values[traced.output])
+            signs[node] = _signed(build, inputs[0])
+    output = _logits(build, traced, values[traced.output])
     graph = build.graph(output, metadata)
     spec.verify(graph, type(source).__name__)
-    return Imported(traced, graph, values, signs)
+    return Imported(traced, graph, values, signs, frozenset(sign_only), build.notes)
 
 
-def _source(node: fx.Node) -> fx.Node:
-    source = node.args[0] if node.args else next(iter(node.kwargs.values()))
-    assert isinstance(source, fx.Node)
-    return source
+def sources(node: fx.Node) -> list[fx.Node]:
+    """The nodes whose values a call reads, in order; one may occur several times."""
+    return [source for source in node.args if isinstance(source, fx.Node)]
+
+
+def _layer(traced: Traced, node: fx.Node) -> Layer:
+    return Layer(
+        name=str(node.target),
+        module=traced.layer(node),
+        in_shapes=tuple(traced.shapes[source] for source in sources(node)),
+        out_shape=traced.shapes[node],
+        only_signed=_only_signed(traced, node),
+    )
+
+
+def _only_signed(traced: Traced, node: fx.Node) -> bool:
+    """Whether only binary layers read a value, directly or behind modules that keep signs."""
+    return all(
+        reader.op == "call_module"
+        and (
+            _signs(traced, reader) or (isinstance(traced.layer(reader), KEEPING_SIGNS) and _only_signed(traced, reader))
+        )
+        for reader in node.users
+    )
 
 
 def _signs(traced: Traced, node: fx.Node) -> bool:
     return getattr(traced.layer(node), "onebit_kind", None) in SIGNING_KINDS
 
 
-def _signed_tensor(build: GraphBuilder, value: Value) -> str:
+def _signed(build: GraphBuilder, value: Value) -> Value:
+    """The packed signs that a binary layer reads of `value`, the same ones that its importer made."""
     shape = build.shape(value.tensor)
-    return value.tensor if len(shape) == 4 else build.reshape(value.tensor, (1, 1, *shape))
+    if value.layout is Layout.PLAIN and len(shape) == 4:
+        return Value(build.sign(build.image(value)), Layout.IMAGE)
+    tensor = value.tensor if len(shape) == 4 else build.reshape(value.tensor, (1, 1, *shape))
+    return Value(build.sign(tensor), value.layout if len(shape) == 4 else Layout.FLAT)
+
+
+def _logits(build: GraphBuilder, traced: Traced, value: Value) -> str:
+    shape = traced.shapes[traced.output]
+    if len(shape) != 2:
+        raise UnsupportedError(
+            f"needs a vector of one value per class, found a result of shape {list(shape)}",
+            where="the model's output",
+            fix="end the model with a dense layer, or flatten the result",
+        )
+    return build.plain(value)
 
 
 def _refuse_unknown_modules(traced: Traced) -> None:
-    unknown = [node for node in traced.calls() if find_importer(traced.layer(node)) is None or len(node.args) != 1]
+    unknown = [node for node in traced.calls() if find_importer(traced.layer(node)) is None]
     if unknown:
         names = dict.fromkeys(f"{type(traced.layer(node)).__name__} '{node.target}'" for node in unknown)
         raise UnsupportedError(

@@ -18,7 +18,7 @@ from torch import fx, nn
 
 from onebit.convert.compare import Comparison, difference
 from onebit.convert.samples import channels_first, real_values
-from onebit.convert.torch_source import Imported
+from onebit.convert.torch_source import Imported, sources
 from onebit.core import Graph, read_model
 from onebit.core.errors import VerificationError
 from onebit.core.graph import Array
@@ -30,11 +30,14 @@ FLOAT_TOLERANCE = 1e-4
 TIE_TOLERANCE = 1e-5
 """How far from 0, relative to the tensor's largest magnitude, a value may be whose sign flips (float)."""
 
-MAX_FLIPPED = 0.01
-"""Share of the samples whose outputs may differ because of a flipped sign; more is a wrong conversion, not rounding."""
+MAX_FLIPPED = 1e-5
+"""Share of all signs (at least one) that may be decided otherwise; more is a wrong conversion, not rounding.
 
-CHUNK = 128
-"""Samples compared together; bounds the memory for all tensors of the file."""
+Float results differ by some 1e-7 of their range, so that about as many signs of values without a preference flip.
+"""
+
+CHUNK_ELEMENTS = 2**25
+"""Elements of all tensors of the file that are compared together (128 MiB of float32), at least one sample."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,9 @@ def verify(imported: Imported, model: bytes, samples: Array, oracle: Oracle) -> 
 def _found(graph: Graph, model: bytes, x: Array, oracle: Oracle) -> Iterator[tuple[Array, dict[str, Array]]]:
     """The inputs in chunks, each with all tensors that the file computes for it."""
     names = [t.name for t in graph.activations()]
-    for start in range(0, len(x), CHUNK):
-        part = x[start : start + CHUNK]
+    chunk = max(1, CHUNK_ELEMENTS // sum(t.elements for t in graph.activations()))
+    for start in range(0, len(x), chunk):
+        part = x[start : start + chunk]
         yield part, dict(zip(names, oracle.run(model, part, names), strict=True))
 
 
@@ -71,6 +75,7 @@ def _found(graph: Graph, model: bytes, x: Array, oracle: Oracle) -> Iterator[tup
 
 def _verify_float(imported: Imported, graph: Graph, model: bytes, x: Array, oracle: Oracle) -> Verified:
     outputs, sources, stepped = [], [], []
+    signs = flips = 0
     with torch.no_grad():
         for part, found in _found(graph, model, x, oracle):
             given = torch.from_numpy(channels_first(part))
@@ -78,6 +83,7 @@ def _verify_float(imported: Imported, graph: Graph, model: bytes, x: Array, orac
             stepped.append(_Stepped(imported, comparison).run(given).numpy())
             sources.append(imported.traced.module(given).numpy())
             outputs.append(found[graph.output.name])
+            signs, flips = signs + comparison.signs, flips + comparison.flips
     got, wanted, forced = (np.concatenate(parts) for parts in (outputs, sources, stepped))
     tolerance = FLOAT_TOLERANCE * max(float(np.ptp(wanted)), float(np.finfo(np.float32).tiny))
     # from the file's sign decisions on, and with those of the source
@@ -85,10 +91,10 @@ def _verify_float(imported: Imported, graph: Graph, model: bytes, x: Array, orac
         raise difference(imported, imported.traced.output, graph.output.name, got, forced, tolerance)
     off = np.abs(got - wanted).max(axis=1)
     flipped = _disagreeing(got, wanted, tolerance)
-    allowed = max(1, MAX_FLIPPED * len(x))
-    if flipped.sum() > allowed:
+    if flips > max(1.0, MAX_FLIPPED * signs) or (flipped.any() and not flips):
         raise VerificationError(
-            f"signs of values near zero flip in {flipped.sum()} of {len(x)} samples, allowed are {MAX_FLIPPED:.0%}",
+            f"{flips} of {signs} signs of values near zero flip, which changes {flipped.sum()} of {len(x)} samples; "
+            f"allowed is a share of {MAX_FLIPPED:g}",
             where="convert",
             fix="train without values that are exactly zero, or give other samples",
         )
@@ -114,15 +120,15 @@ class _Stepped(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         if n.op != "call_module":
             return super().run_node(n)
-        (source,) = (arg for arg in n.args if isinstance(arg, fx.Node))
+        inputs: list[torch.Tensor] = [self.env[source] for source in sources(n)]
         module: nn.Module = self._imported.traced.layer(n)
-        x: torch.Tensor = self.env[source]
         if n in self._imported.signs:
-            value = x.numpy()
+            value = inputs[0].numpy()
             near = np.abs(value) <= TIE_TOLERANCE * np.abs(value).max()
             wanted = np.where(value < 0, np.float32(-1), np.float32(1))
             # the layer's own quantizer leaves +1/-1 as they are
-            x = torch.from_numpy(np.ascontiguousarray(self._comparison.decided(n, source, wanted, near)))
-        y: torch.Tensor = module(x)
+            decided = self._comparison.decided(n, sources(n)[0], wanted, near)
+            inputs = [torch.from_numpy(np.ascontiguousarray(decided))]
+        y: torch.Tensor = module(*inputs)
         self._comparison.value(n, y.numpy(), FLOAT_TOLERANCE * float(y.abs().max()))
         return y

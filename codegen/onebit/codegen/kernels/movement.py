@@ -5,6 +5,8 @@ The parameters of a copy are the strides of the very NumPy views that define the
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from onebit.codegen.kernel import Arg, Call, Constant, Input, Kernel, Literal, Output, Struct, register_kernel
@@ -58,8 +60,8 @@ def _copies(view: View) -> list[Call]:
     assert isinstance(op, Movement)
     moved = [view.input(i) for i in op.moved(view)]
     # never touched: the memory only gives addresses to views
-    inputs = [np.empty(tensor.shape, tensor.dtype.numpy) for tensor in moved]
-    output = np.empty(view.output.shape, view.output.dtype.numpy)
+    inputs = [np.empty(tensor.stored_shape, tensor.dtype.numpy) for tensor in moved]
+    output = np.empty(view.output.stored_shape, view.output.dtype.numpy)
     calls = []
     activations = 0
     for i, (tensor, x, (target, source)) in enumerate(zip(moved, inputs, op.parts(view, inputs, output), strict=True)):
@@ -78,8 +80,8 @@ def _fill_and_move(view: View) -> tuple[Call, ...]:
     assert isinstance(op, Movement)
     value = op.fill(view)
     assert value is not None
-    function = "ob_fill_i8" if view.output.dtype is DType.INT8 else "ob_fill_f32"
-    return Call(function, (Literal(value), Literal(view.output.elements), Output())), *_copies(view)
+    count = view.output.nbytes // view.output.dtype.numpy.itemsize
+    return Call(_FILLS[view.output.dtype], (Literal(value), Literal(count), Output())), *_copies(view)
 
 
 def _resize(view: View) -> tuple[Arg, ...]:
@@ -98,21 +100,19 @@ def _cost(view: View) -> float:
     return 2.0 * view.output.nbytes
 
 
-def _is_int8(view: View) -> bool:
-    return view.output.dtype is DType.INT8
+def _has(dtype: DType, view: View) -> bool:
+    return view.output.dtype is dtype
 
 
-def _is_float(view: View) -> bool:
-    return view.output.dtype is DType.FLOAT32
-
-
+_FILLS = {DType.INT8: "ob_fill_i8", DType.FLOAT32: "ob_fill_f32", DType.BITS: "ob_fill_bits"}
 _COPY = "ob_copy_strided"
 _MOVEMENTS: tuple[type[Op], ...] = (Concatenation, Pack, Slice, Split, StridedSlice, Transpose)
 
 for _op in _MOVEMENTS:
     register_kernel(Kernel(_COPY, "ob_move.h", (f"{_COPY}.c",), _op, _move, _cost))
-for _op in (Pad, PadV2):
-    for _fill, _supports in (("ob_fill_i8", _is_int8), ("ob_fill_f32", _is_float)):
+for _dtype, _fill in _FILLS.items():
+    for _op in (Pad, PadV2) if _dtype is not DType.BITS else (Pad,):
+        _supports = partial(_has, _dtype)
         sources = (f"{_fill}.c", f"{_COPY}.c")
         register_kernel(Kernel(_fill, "ob_move.h", sources, _op, _fill_and_move, _cost, _supports))
 register_kernel(

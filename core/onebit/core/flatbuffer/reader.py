@@ -16,7 +16,7 @@ from onebit.core.flatbuffer.results import nodes_of
 from onebit.core.flatbuffer.schema import CUSTOM, SCHEMA_VERSION, TENSOR_TYPE_NAMES, TENSOR_TYPES
 from onebit.core.graph import Array, DType, Graph, Node, Quantization, Tensor
 from onebit.core.metadata import METADATA_NAME, ModelMetadata
-from onebit.core.ops import OPS, BuiltinOp, LceBconv2d, LceBMaxPool2d, LceQuantize, Op
+from onebit.core.ops import OPS, BuiltinOp, LceBconv2d, LceBMaxPool2d, LceQuantize, Op, Pad
 
 #: elements of one tensor; far above any microcontroller, far below what would exhaust the host
 MAX_ELEMENTS = 2**28
@@ -227,6 +227,8 @@ class _Reader:
                 channels = filters.shape[0]
         elif isinstance(node.op, (LceQuantize, LceBMaxPool2d)) and source is not None:
             channels = source.shape[-1] if source.shape else None
+        elif isinstance(node.op, Pad) and source is not None and source.dtype is DType.BITS:
+            channels = source.shape[-1]
         if channels is not None:
             tensors[node.output] = self._as_bits(output, channels)
 

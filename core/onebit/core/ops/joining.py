@@ -126,14 +126,20 @@ class _Pad(Movement):
 @register
 @dataclass(frozen=True)
 class Pad(_Pad, BuiltinOp):
-    """A border of real zeros: the zero point in int8."""
+    """A border of real zeros: the zero point in int8. Of packed bits, which the file holds as int32, a border of +1."""
 
     name = "PAD"
     arity = (2, 2)
     code = 34
+    moves_bits = True
+
+    @constraint
+    def whole_words(self, view: View) -> bool:
+        """packed bits are padded along other axes than the channels"""
+        return view.output.dtype is not DType.BITS or not view.input(1).constant()[-1].any()
 
     def fill(self, view: View) -> int | float | None:
-        return view.output.quant.zero_point if view.output.dtype is DType.INT8 else 0.0
+        return 0.0 if view.output.dtype is DType.FLOAT32 else view.output.quant.zero_point
 
     @classmethod
     def from_options(cls, options: Options) -> Pad:

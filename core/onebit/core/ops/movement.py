@@ -55,6 +55,8 @@ class Movement(Op):
 
     #: how many of the inputs hold elements, from the first; None for all. The others are constant indices
     sources: ClassVar[int | None] = 1
+    #: whether packed bits may be moved, whole words at a time
+    moves_bits: ClassVar[bool] = False
 
     def moved(self, view: View) -> range:
         """Positions of the inputs whose elements are moved."""
@@ -69,7 +71,8 @@ class Movement(Op):
     def same_elements(self, view: View) -> bool:
         """all tensors that are moved and the output are float32 or all are int8, with one quantization for all"""
         y, moved = view.output, [view.input(i) for i in self.moved(view)]
-        return y.dtype in (DType.FLOAT32, DType.INT8) and all(x.dtype is y.dtype and x.quant == y.quant for x in moved)
+        known = y.dtype in (DType.FLOAT32, DType.INT8) or (self.moves_bits and y.dtype is DType.BITS)
+        return known and all(x.dtype is y.dtype and x.quant == y.quant for x in moved)
 
     @constraint
     def dimensions(self, view: View) -> bool:
@@ -90,7 +93,7 @@ class Movement(Op):
     def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
         inputs = [x for x in args[: len(self.moved(view))] if x is not None]
         fill = self.fill(view)
-        y = np.empty((max(map(len, inputs)), *view.output.shape[1:]), view.output.dtype.numpy)
+        y = np.empty((max(map(len, inputs)), *view.output.stored_shape[1:]), view.output.dtype.numpy)
         if fill is not None:
             y[...] = fill
         for target, source in self.parts(view, inputs, y):

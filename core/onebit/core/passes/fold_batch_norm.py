@@ -11,18 +11,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onebit.core.graph import Array, DType, Graph, Node, Tensor
-from onebit.core.ops import Activation, Add, Conv2d, FullyConnected, LceBconv2d, Mul
+from onebit.core.ops import Activation, Add, Conv2d, DepthwiseConv2d, FullyConnected, LceBconv2d, Mul
 from onebit.core.passes.naming import fresh_name
 from onebit.core.passes.pipeline import rewrite_all
+
+LINEAR = Conv2d | DepthwiseConv2d | FullyConnected
 
 
 def fold_batch_norm(graph: Graph) -> Graph:
     """Fold chains of MUL and ADD with constants per channel directly behind a linear float32 operator.
 
-    CONV_2D and FULLY_CONNECTED (without activation): w *= g, bias = bias*g + c; an activation fused into the last MUL
-    or ADD becomes theirs. LceBconv2d: multiplier *= g, bias = bias*g + c; its own activation acts on the integer before
-    both and stays. Computed in float64 over the whole chain and rounded to float32 once. The output of the chain keeps
-    its name; the tensors inside the chain disappear.
+    CONV_2D, DEPTHWISE_CONV_2D and FULLY_CONNECTED (without activation): w *= g, bias = bias*g + c; an activation fused
+    into the last MUL or ADD becomes theirs. LceBconv2d: multiplier *= g, bias = bias*g + c; its own activation acts on
+    the integer before both and stays. Computed in float64 over the whole chain and rounded to float32 once. The output
+    of the chain keeps its name; the tensors inside the chain disappear.
     """
     return rewrite_all(graph, _rewrite_one)
 
@@ -45,7 +47,7 @@ def _rewrite_one(graph: Graph) -> Graph | None:
             chain = _chain_behind(graph, node, may_activate=False)
             if chain is not None:
                 return _fold_into_binary(graph, node, chain)
-        elif isinstance(node.op, Conv2d | FullyConnected) and node.op.activation is Activation.NONE:
+        elif isinstance(node.op, LINEAR) and node.op.activation is Activation.NONE:
             chain = _chain_behind(graph, node, may_activate=True)
             if chain is not None:
                 return _fold_into_linear(graph, node, node.op, chain)
@@ -89,13 +91,13 @@ def _fold_into_binary(graph: Graph, node: Node, chain: _Chain) -> Graph:
     return graph.rewrite(remove=(node, *chain.nodes), insert=(new,), tensors=folded)
 
 
-def _fold_into_linear(graph: Graph, node: Node, op: Conv2d | FullyConnected, chain: _Chain) -> Graph:
+def _fold_into_linear(graph: Graph, node: Node, op: Conv2d | DepthwiseConv2d | FullyConnected, chain: _Chain) -> Graph:
     x, filters, *rest = node.inputs
     assert filters is not None
     weights = graph.tensors[filters].constant().astype(np.float64)
     old_bias = graph.tensor(rest[0]) if rest else None
-    shift = np.zeros(len(weights)) if old_bias is None else old_bias.constant().astype(np.float64)
-    g = chain.g.reshape(-1, *(1,) * (weights.ndim - 1))
+    shift = np.zeros(len(chain.g)) if old_bias is None else old_bias.constant().astype(np.float64)
+    g = chain.g.reshape([-1 if axis == op.channel_axis else 1 for axis in range(weights.ndim)])
     folded = (
         _constant(graph, filters, weights * g),
         _constant(graph, f"{filters}/bias" if old_bias is None else old_bias.name, shift * chain.g + chain.c),

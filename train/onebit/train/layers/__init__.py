@@ -11,7 +11,8 @@ stable by contract:
 | ``input_quantizer`` | quant_* | callable applied to the input, with ``name`` and ``deploys_as`` (see quantizers) |
 | ``kernel_quantizer`` | quant_* | the same for the weight |
 | ``quantized_weight()`` | quant_* | the weight as -s or +s, OIHW or [out, in]; one s > 0 per output channel, often 1 |
-| ``pad_mode`` | *_conv2d | "same" (TensorFlow's rule) or "valid" |
+| ``pad_mode`` | *_conv2d | "same" (TensorFlow's rule), "valid", or "symmetric" (PyTorch's rule) |
+| ``padding`` | *_conv2d | with "symmetric": (rows, columns) on either side, as in `torch.nn.Conv2d`; else (0, 0) |
 | ``pad_value`` | *_conv2d | what surrounds the input: 1 or 0 behind the sign (quant), 0 (real-valued) |
 | ``kernel_size stride dilation groups in_channels out_channels`` | *_conv2d | as in `torch.nn.Conv2d` |
 | ``in_features out_features`` | quant_linear | as in `torch.nn.Linear` |
@@ -31,7 +32,7 @@ from onebit.train.layers.binary import (
     binary_layers,
     binary_weights,
 )
-from onebit.train.layers.padding import PAD_MODES, pad_same, same_padding
+from onebit.train.layers.padding import PAD_MODES, pad_around, same_padding
 from onebit.train.layers.per_channel import PerChannel
 from onebit.train.layers.real import (
     ChannelGate,
@@ -47,5 +48,5 @@ from onebit.train.layers.real import (
 __all__ = [
     "PAD_MODES", "BinaryLayer", "ChannelGate", "ChannelPReLU", "ChannelScale", "ChannelShift", "PerChannel",
     "QuantConv2d", "QuantLinear", "RPReLU", "RSign", "RepeatChannels", "SameConv2d", "WeightTransform", "XnorConv2d",
-    "bake_weights", "binary_layers", "binary_weights", "pad_same", "same_padding",
+    "bake_weights", "binary_layers", "binary_weights", "pad_around", "same_padding",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812 - the name PyTorch's own documenta
 from torch import Tensor, nn
 
 from onebit.core.errors import BadInputError
-from onebit.train.layers.padding import checked_pad_mode, pad_same
+from onebit.train.layers.padding import pad_around, pad_mode_of
 from onebit.train.layers.per_channel import PerChannel
 from onebit.train.quantizers import Quantizer, get_quantizer
 
@@ -30,7 +30,9 @@ class QuantConv2d(PerChannel, nn.Conv2d):
 
     The padding is applied behind the input quantizer. ``padding="same"`` with ``pad_value=1`` surrounds the image with
     +1, which is a bit like any other on the device; ``pad_value=0`` ("same-zero") needs a correction there and forbids
-    packed output. The result is an integer in [-K, K], K = kh * kw * I / groups, exact in float32 for K < 2^24.
+    packed output. A number for `padding` is PyTorch's symmetric padding, which at stride 2 on even maps starts one
+    pixel earlier than "same" and costs a copy of the packed map on the device. The result is an integer in [-K, K],
+    K = kh * kw * I / groups, exact in float32 for K < 2^24.
     """
 
     onebit_kind: ClassVar[str] = "quant_conv2d"
@@ -42,19 +44,20 @@ class QuantConv2d(PerChannel, nn.Conv2d):
         kernel_size: int | tuple[int, int],
         *,
         stride: int | tuple[int, int] = 1,
-        padding: str = "same",
+        padding: str | int | tuple[int, int] = "same",
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         pad_value: int = 1,
         input_quantizer: str | Quantizer = "ste_sign",
         kernel_quantizer: str | Quantizer = "ste_sign",
     ) -> None:
+        mode, symmetric = pad_mode_of(padding)
         super().__init__(
-            in_channels, out_channels, kernel_size, stride=stride, dilation=dilation, groups=groups, bias=False
+            in_channels, out_channels, kernel_size, stride, symmetric, dilation=dilation, groups=groups, bias=False
         )
         if pad_value not in (0, 1):
             raise BadInputError(f"pad_value {pad_value!r} of a binary convolution", fix="use 1 or 0")
-        self.pad_mode = checked_pad_mode(padding)
+        self.pad_mode = mode
         self.pad_value = pad_value
         self.input_quantizer = get_quantizer(input_quantizer)
         self.kernel_quantizer = get_quantizer(kernel_quantizer)
@@ -72,9 +75,7 @@ class QuantConv2d(PerChannel, nn.Conv2d):
 
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         """The padded signs of `x` convolved with `weight`."""
-        x = self.input_quantizer(self._thresholded(x))
-        if self.pad_mode == "same":
-            x = pad_same(x, self, float(self.pad_value))
+        x = pad_around(self.input_quantizer(self._thresholded(x)), self, float(self.pad_value))
         return F.conv2d(x, weight, None, self.stride, 0, self.dilation, self.groups)
 
     def extra_repr(self) -> str:

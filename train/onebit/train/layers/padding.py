@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch.nn.functional as F  # noqa: N812 - the name PyTorch's own documentation uses
 from torch import Tensor, nn
 
@@ -21,15 +23,26 @@ def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[in
     return total // 2, total - total // 2
 
 
-def pad_same(x: Tensor, conv: nn.Conv2d, value: float) -> Tensor:
-    """`x` [N, C, H, W] padded with `value` for the kernel, stride and dilation of `conv`."""
-    top, bottom = same_padding(x.shape[2], conv.kernel_size[0], conv.stride[0], conv.dilation[0])
-    left, right = same_padding(x.shape[3], conv.kernel_size[1], conv.stride[1], conv.dilation[1])
+def pad_around(x: Tensor, conv: nn.Conv2d, value: float) -> Tensor:
+    """`x` [N, C, H, W] padded with `value` as `conv`, a layer with ``pad_mode``, wants it."""
+    if conv.pad_mode == "same":
+        sizes = zip(x.shape[2:], conv.kernel_size, conv.stride, conv.dilation, strict=True)
+        (top, bottom), (left, right) = (same_padding(*axis) for axis in sizes)
+    else:
+        top, left = bottom, right = cast("tuple[int, int]", conv.padding)
     return F.pad(x, (left, right, top, bottom), value=value) if top + bottom + left + right else x
 
 
-def checked_pad_mode(pad_mode: str) -> str:
-    """`pad_mode` if there is such a mode, else BadInputError."""
-    if pad_mode not in PAD_MODES:
-        raise BadInputError(f"unknown padding {pad_mode!r}", fix=f"use one of: {', '.join(PAD_MODES)}")
-    return pad_mode
+def pad_mode_of(padding: str | int | tuple[int, int]) -> tuple[str, tuple[int, int]]:
+    """The pad mode, and the (rows, columns) on either side of "symmetric" padding, which numbers stand for.
+
+    BadInputError for an unknown mode or negative numbers.
+    """
+    if isinstance(padding, str):
+        if padding not in PAD_MODES:
+            raise BadInputError(f"unknown padding {padding!r}", fix=f"use one of: {', '.join(PAD_MODES)}, or a number")
+        return padding, (0, 0)
+    rows, columns = (padding, padding) if isinstance(padding, int) else padding
+    if min(rows, columns) < 0:
+        raise BadInputError(f"padding {padding}", fix="use numbers from 0")
+    return "symmetric", (rows, columns)

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name PyTorch's own documentation uses
 from torch import Tensor, nn
 
-from onebit.train.layers.padding import checked_pad_mode, pad_same
+from onebit.train.layers.padding import pad_around, pad_mode_of
 
 
 class SameConv2d(nn.Conv2d):
-    """Real-valued 2-D convolution, with TensorFlow's SAME zero padding at any stride (or VALID).
+    """Real-valued 2-D convolution, with TensorFlow's SAME zero padding at any stride, VALID, or PyTorch's padding.
 
     With ``groups=in_channels`` it is a depthwise convolution.
     """
@@ -31,19 +31,20 @@ class SameConv2d(nn.Conv2d):
         kernel_size: int | tuple[int, int],
         *,
         stride: int | tuple[int, int] = 1,
-        padding: str = "same",
+        padding: str | int | tuple[int, int] = "same",
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
     ) -> None:
+        mode, symmetric = pad_mode_of(padding)
         super().__init__(
-            in_channels, out_channels, kernel_size, stride=stride, dilation=dilation, groups=groups, bias=bias
+            in_channels, out_channels, kernel_size, stride, symmetric, dilation=dilation, groups=groups, bias=bias
         )
-        self.pad_mode = checked_pad_mode(padding)
+        self.pad_mode = mode
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, I, H, W] -> [N, O, H', W']."""
-        x = pad_same(x, self, 0.0) if self.pad_mode == "same" else x
+        x = pad_around(x, self, 0.0)
         return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
     def extra_repr(self) -> str:
