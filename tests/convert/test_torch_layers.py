@@ -271,7 +271,7 @@ BINARY: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
         binary(QuantConv2d(32, 40, 3), nn.ReLU(), nn.BatchNorm2d(40)), BITS
     ),
     "learned threshold": (binary(chain(QuantConv2d(32, 40, 3), RSign(40))), BITS),
-    "RPReLU": (binary(chain(QuantConv2d(32, 40, 3), RPReLU(40))), {**FLOAT, "PRELU": 1, "ADD": 1}),
+    "RPReLU": (binary(chain(QuantConv2d(32, 40, 3), RPReLU(40))), BITS),
     "XNOR scale": (binary(chain(XnorConv2d(32, 40, 3))), BITS),
     "learned scale": (binary(chain(QuantConv2d(32, 40, 3), ChannelScale(40))), BITS),
     "a residual sum": (

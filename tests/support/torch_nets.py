@@ -6,7 +6,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name PyTorch's own documentation uses
 from torch import Tensor, nn
 
-from onebit.train.layers import QuantConv2d, QuantLinear, SameConv2d
+from onebit.train.layers import (
+    ChannelPReLU,
+    ChannelScale,
+    ChannelShift,
+    QuantConv2d,
+    QuantLinear,
+    RSign,
+    SameConv2d,
+)
 from onebit.train.models.digits import DigitsNet
 
 
@@ -33,6 +41,11 @@ def randomized(module: nn.Module, seed: int = 0) -> nn.Module:
                 layer.weight.normal_(0, fan_in**-0.5, generator=generator)
                 if layer.bias is not None:
                     layer.bias.normal_(0, 0.1, generator=generator)
+            elif isinstance(layer, ChannelPReLU | nn.PReLU):
+                layer.weight.uniform_(0.05, 0.6, generator=generator)
+            elif isinstance(layer, RSign | ChannelShift | ChannelScale):
+                for parameter in layer.parameters():
+                    parameter.normal_(0, 0.3, generator=generator)
     return module.eval()
 
 

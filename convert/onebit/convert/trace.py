@@ -103,8 +103,7 @@ def _traced(tracer: _Tracer, root: nn.Module) -> fx.GraphModule:
         raise BadInputError(
             f"torch.fx cannot trace the model: {reason}",
             where=f"{type(root).__name__}{' ' + layer if layer else ''}",
-            fix="forward() must not branch on the values of tensors, nor call custom autograd functions outside a "
-            "layer with onebit_kind",
+            fix="forward() must not branch on the values of tensors",
         ) from error
 
 

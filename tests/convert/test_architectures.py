@@ -1,0 +1,44 @@
+"""Every architecture with random weights: file, verification, and the generated C equal to the interpreter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from onebit.convert import convert
+from onebit.core.oracle import Oracle
+from onebit.simulate import simulate
+from onebit.train.models import ARCHITECTURES, architecture_names, build_architecture
+from support.torch_nets import randomized
+
+#: sizes at which a conversion, a compilation and a run take about a second
+SMALL = {
+    "vgg-small": {"widths": (16, 32)},
+    "binarynet": {"widths": (32, 33), "hidden": (40,)},
+    "small-cifar": {},
+    "bireal-resnet8": {"widths": (8, 16, 32)},
+    "bireal-resnet20": {"widths": (8, 16, 32), "activation": "rprelu"},
+    "quicknet": {"widths": (32, 33), "blocks": (1, 2)},
+    "reactnet": {"widths": (16, 32, 32)},
+    "binary-densenet": {"layers": (1, 2), "growth": 16},
+    "meliusnet": {"layers": (1, 1), "growth": 16},
+    "real-to-binary": {"widths": (16, 32), "blocks": (1, 1)},
+    "binary-alexnet": {"widths": (16, 32, 32, 32, 32), "hidden": (32,)},
+    "resnet8-hybrid": {"widths": (8, 16, 32)},
+}
+
+
+@pytest.mark.parametrize("name", architecture_names())
+def test_float_file_and_generated_c_agree(name: str, tmp_path: Path, interpreter: Oracle) -> None:
+    torch.manual_seed(0)
+    shape = (3, 24, 24) if name != "binary-alexnet" else (3, 32, 32)
+    net = randomized(build_architecture(name, input_shape=shape, **SMALL[name]))
+    out = tmp_path / "m.tflite"
+    done = convert(net, out, oracle=interpreter)
+    assert done.verified.engine == "larq-compute-engine"
+    assert done.verified.argmax_equal == done.verified.samples >= 16
+    result = simulate(out, "random:3", reference=interpreter)
+    assert result.outputs_compared == 3 * ARCHITECTURES[name].classes
+    assert result.outputs_equal == result.outputs_compared
