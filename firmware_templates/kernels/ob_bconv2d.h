@@ -41,15 +41,15 @@ void ob_bconv2d_i8(const ob_bconv2d_params *params, const uint32_t *input, const
 void ob_bconv2d_i8_table(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter,
                          const int8_t *table, int32_t columns, int32_t index_shift, uint32_t *patch, int8_t *output);
 
+/* int8 out, [OH, OW, O]: ((x * multiplier + offset) mod 2^32 >> 24) - 128. `segments` are rows of end, multiplier and
+ * offset; channel o takes the first row from number first[o] on with x < end. Its last end is INT32_MAX. */
+void ob_bconv2d_i8_segments(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter,
+                            const int32_t *first, const int32_t *segments, uint32_t *patch, int8_t *output);
+
 /* float out, [OH, OW, O]: clamp(x, low, high) * multiplier[o] + bias[o], two float32 roundings (no fused
  * multiply-add: compile with -ffp-contract=off). Source: the reference kernel of Larq Compute Engine. */
 void ob_bconv2d_f32(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter,
                     const float *multiplier, const float *bias, int32_t low, int32_t high, uint32_t *patch,
                     float *output);
-
-/* int8 out through the float stage above: round half away from zero, saturate. For stages no integer form equals. */
-void ob_bconv2d_i8_float(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter,
-                         const float *multiplier, const float *bias, int32_t low, int32_t high, uint32_t *patch,
-                         int8_t *output);
 
 #endif

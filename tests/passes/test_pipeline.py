@@ -10,8 +10,9 @@ import pytest
 from onebit.codegen.passes import PIPELINE
 from onebit.core import DType, Graph, Quantization, evaluate
 from onebit.core.errors import SpecError
-from onebit.core.ops import Activation, LceBconv2d, MaxPool2d, Padding
+from onebit.core.ops import Activation, LceBconv2d, MaxPool2d, Padding, Quantize
 from onebit.core.passes import run_passes
+from onebit.core.passes.elementwise_before_reshape import elementwise_before_reshape
 from support.chains import random_step
 from support.edits import with_tensor
 from support.nets import INT8_INPUT, Net
@@ -89,6 +90,7 @@ def test_the_order_is_the_one_that_its_reasons_give() -> None:
         "fold_sign_into_zero_padded_bconv",
         "fold_sign_into_ranges",
         "fold_sign_into_conv",
+        "elementwise_before_reshape",
         "integer_output_stage",
     ]
 
@@ -186,6 +188,7 @@ def random_net(seed: int) -> Net:
         if rng.random() < 0.3 and min(built.now.shape[1:3]) > 1:
             built.bpool(2, padding=Padding(rng.integers(2)))
         _random_bconv(built, rng)
+    _random_middle(built, rng)
     return built
 
 
@@ -207,18 +210,22 @@ def _random_bconv(built: Net, rng: np.random.Generator) -> None:
 
 
 def _random_middle(built: Net, rng: np.random.Generator) -> None:
-    for _ in range(int(rng.integers(4))):
+    for _ in range(int(rng.integers(5))):
         if built.now.dtype is DType.BITS:
             return
-        choice, channels = rng.integers(5), built.now.shape[-1]
+        choice, channels = rng.integers(8), built.now.shape[-1]
         if choice == 0 and min(built.now.shape[1:3]) > 1:
             built.pool(2, Padding(rng.integers(2)), Activation(rng.integers(4)))
         elif built.now.dtype is DType.FLOAT32 and choice in (1, 2):
             values = rng.choice([rng.normal(size=channels), np.abs(rng.normal(size=channels)), np.zeros(channels)])
             step = built.mul if choice == 1 else built.add
             step(values, Activation(rng.integers(4)))
-        elif built.now.dtype is DType.FLOAT32 and choice == 4:
+        elif built.now.dtype is DType.FLOAT32 and choice > 5:
             random_step(built, rng)
+            random_step(built, rng)
+        elif built.now.dtype is DType.FLOAT32 and choice == 5:
+            quant = Quantization.per_tensor(10.0 ** rng.uniform(-2, 1), int(rng.integers(-128, 128)))
+            built.node(Quantize(), dtype=DType.INT8, quant=quant)
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -236,6 +243,6 @@ def test_the_random_nets_reach_every_pass_and_its_refusals() -> None:
         passes |= set(result.eliminated.values())
         kinds |= set(names(result.graph))
         kinds |= {"float pool" for n in result.graph.nodes if isinstance(n.op, MaxPool2d)}
-    # none has a dense layer or reshape, and the last pass changes operators only
-    assert passes == {step.__name__ for step in PIPELINE[3:-1]}
+    # none has a dense layer or reshape
+    assert passes == {step.__name__ for step in PIPELINE[3:] if step is not elementwise_before_reshape}
     assert {"BinaryConvSign", "BinaryConvScale", "BinaryConvTable", "ConvSign", "LceBconv2d", "float pool"} <= kinds

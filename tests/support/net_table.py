@@ -27,7 +27,7 @@ from onebit.core.ops import (
     Slice,
     Split,
 )
-from support.chains import binary_dense_layer, minima, ranges, several_ranges
+from support.chains import binary_dense_layer, minima, prelu, ranges, several_ranges
 from support.elementwise_nets import CHAINS
 from support.movement_nets import every_movement
 from support.nets import INT8_INPUT, Net
@@ -273,11 +273,16 @@ NETS: dict[str, Callable[[], Any]] = {
     "binary_dense_of_a_map": lambda: binary_dense_layer(
         Net((1, 4, 4, 32)).quantize().dequantize().pool().reshape(1, 128), np.full(10, 0.3),
         activation=Activation.RELU),
-    "table": lambda: bent_stage(32, 14),
-    "table_zero_padded": lambda: bent_stage(34, 14, pad_value=0),
-    "table_of_odd_values": lambda: bent_stage(33, 13, pad_value=0),
-    "float_stage": lambda: bent_stage(64, 18),
-    "float_stage_zero_padded": lambda: bent_stage(64, 18, pad_value=0),
+    "table": lambda: bent_stage(16, 6),
+    "table_zero_padded": lambda: bent_stage(10, 10, pad_value=0),
+    "table_of_odd_values": lambda: bent_stage(9, 6, pad_value=0),
+    "segments": lambda: bent_stage(64, 18),
+    "segments_zero_padded": lambda: bent_stage(64, 18, pad_value=0),
+    "segments_of_odd_values": lambda: bent_stage(65, 18, pad_value=0),
+    "segments_of_a_large_window": lambda: Net((1, 3, 3, 160), seed=3).quantize().bconv(40, to=I8),
+    "quantized_chain": lambda: prelu(
+        Net((1, 6, 6, 64)).quantize().bconv(20).pool().add(np.linspace(-1, 1, 20)), np.linspace(0, 0.5, 20))
+    .node(Quantize(), dtype=I8, quant=_quant(0.02, -3)),
     # 3 taps: every count from none to all occurs
     "few_taps": lambda: Net((1, 8, 8, 3)).quantize().bconv(
         6, (1, 1), to=BITS, padding=VALID, threshold=np.array([-(2**31), -1, 0, 2, 3, 2**31 - 1])),

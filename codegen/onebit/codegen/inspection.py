@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from onebit.codegen.ops import BinaryConvScale, BinaryConvTable
+from onebit.codegen.ops import BinaryConvScale, BinaryConvSegments, BinaryConvTable
 from onebit.codegen.schedule import Program, compile_graph
 from onebit.codegen.targets import Target
 from onebit.core.graph import DType, Graph, Node
@@ -140,8 +140,9 @@ def _why_bconv(program: Program, node: Node) -> str:
         return f"int8 for {readers}; fixed-point scale, exact on all accumulators"
     if isinstance(step.node.op, BinaryConvTable):
         return f"int8 for {readers}; lookup table, exact on all accumulators"
-    kind = "float at run time" if output.dtype is DType.FLOAT32 else "int8 by way of float at run time"
-    return f"{kind}: {readers} reads {output.dtype.value}"
+    if isinstance(step.node.op, BinaryConvSegments):
+        return f"int8 for {readers}; straight segments in fixed point, exact on all accumulators"
+    return f"float at run time: {readers} reads {output.dtype.value}"
 
 
 def _why_sign(program: Program, node: Node) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -12,6 +13,10 @@ from onebit.core.graph import Array, DType
 from onebit.core.ops import BinaryWindow, Conv2d, Op, View, register
 from onebit.core.ops.base import Shape, constraint
 from onebit.core.ops.pooling import BinaryPooling
+
+#: bits behind the point of a `BinaryConvSegments` sum, and the end of a channel's last segment
+SEGMENT_FRACTION: Final = 24
+NO_END: Final = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,8 @@ class IntegerBconv2d(Op):
     """
 
     internal = True
+    #: how many of the last inputs are not by output channel
+    shared: ClassVar[int] = 0
 
     window: BinaryWindow
 
@@ -32,10 +39,10 @@ class IntegerBconv2d(Op):
 
     @constraint
     def constants(self, view: View) -> bool:
-        """filter and output stage are constants with one row per output channel"""
+        """filter and output stage are constants, with one row per output channel"""
         outs = view.input(1).shape[0]
         rest = [view.input(i) for i in range(1, len(view.inputs))]
-        return all(t.is_constant and t.shape[0] == outs for t in rest)
+        return all(t.is_constant for t in rest) and all(t.shape[0] == outs for t in rest[: len(rest) - self.shared])
 
     def _accumulate(self, view: View, args: Sequence[Array | None]) -> Array:
         assert args[0] is not None and args[1] is not None
@@ -150,6 +157,33 @@ class BinaryConvScale(IntegerBconv2d):
         """The output stage alone, for doubled popcounts ``[..., O]``."""
         y = (x.astype(np.int64) * multiplier + offset) >> self.shift
         return np.clip(y, -128, 127).astype(np.int8)
+
+
+@register
+@dataclass(frozen=True)
+class BinaryConvSegments(IntegerBconv2d):
+    """int8 out: ((x * multiplier + offset) mod 2**32 >> 24) - 128, by the first segment of the channel with x < end.
+
+    Inputs behind the filter: first int32 [O], the index of each channel's first segment in segments int32 [S, 3], rows
+    of end, multiplier and offset. The last end of a channel is 2**31 - 1.
+    """
+
+    name = "onebit.BinaryConvSegments"
+    arity = (4, 4)
+    shared = 1
+
+    def infer(self, view: View) -> tuple[Shape, DType]:
+        return self._shape(view), DType.INT8
+
+    def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
+        x = self._accumulate(view, args)
+        first, segments = view.input(2).constant(), view.input(3).constant().astype(np.int64)
+        y = np.empty(x.shape, np.int8)
+        for o, start in enumerate(first):
+            stop = start + 1 + int((segments[start:, 0] == NO_END).argmax())
+            rows = segments[start:stop][np.searchsorted(segments[start:stop, 0], x[..., o], side="right")]
+            y[..., o] = ((x[..., o] * rows[..., 1] + rows[..., 2]) % 2**32 >> SEGMENT_FRACTION) - 128
+        return y
 
 
 @register

@@ -23,6 +23,7 @@ from onebit.codegen.ops import (
     BinaryConvBitTable,
     BinaryConvRange,
     BinaryConvScale,
+    BinaryConvSegments,
     BinaryConvSign,
     BinaryConvTable,
     IntegerBconv2d,
@@ -104,6 +105,10 @@ def _scale(view: View) -> tuple[Arg, ...]:
     return constant("multiplier", view.input(2)), constant("offset", view.input(3)), Literal(op.shift)
 
 
+def _segments(view: View) -> tuple[Arg, ...]:
+    return constant("first", view.input(2)), constant("segments", view.input(3))
+
+
 def _table(view: View) -> tuple[Arg, ...]:
     op = view.node.op
     assert isinstance(op, BinaryConvTable | BinaryConvBitTable)
@@ -126,5 +131,5 @@ _kernel("ob_bconv2d_bits_range", BinaryConvRange, _range, DType.BITS, extra=3.0)
 _kernel("ob_bconv2d_bits_table", BinaryConvBitTable, _table, DType.BITS, extra=4.0)
 _kernel("ob_bconv2d_i8", BinaryConvScale, _scale, DType.INT8, extra=8.0)
 _kernel("ob_bconv2d_i8_table", BinaryConvTable, _table, DType.INT8, extra=4.0)
+_kernel("ob_bconv2d_i8_segments", BinaryConvSegments, _segments, DType.INT8, extra=12.0)
 _kernel("ob_bconv2d_f32", LceBconv2d, _float_stage, DType.FLOAT32, extra=10.0)
-_kernel("ob_bconv2d_i8_float", LceBconv2d, _float_stage, DType.INT8, extra=20.0)

@@ -8,6 +8,7 @@ from onebit.codegen.passes.fold_sign_into_zero_padded_bconv import fold_sign_int
 from onebit.codegen.passes.integer_output_stage import integer_output_stage
 from onebit.core.passes import Pass
 from onebit.core.passes.binary_dense import binary_dense
+from onebit.core.passes.elementwise_before_reshape import elementwise_before_reshape
 from onebit.core.passes.fold_sign import fold_sign_into_bconv
 from onebit.core.passes.pool_before_dequantize import pool_before_dequantize
 from onebit.core.passes.sign_before_pool import sign_before_pool
@@ -30,6 +31,8 @@ PIPELINE: Final[tuple[Pass, ...]] = (
     fold_sign_into_ranges,
     # the 8-bit first layer writes bits, its int8 map never exists
     fold_sign_into_conv,
+    # an activation or QUANTIZE behind a reshape belongs to the convolution in front of it
+    elementwise_before_reshape,
     # last: what is still int8 behind a binary convolution is really read as int8
     integer_output_stage,
 )

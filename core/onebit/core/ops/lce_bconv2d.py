@@ -101,12 +101,16 @@ class OutputTransform:
             dtype=dtype,
         )
 
+    def real(self, x: Array) -> Array:
+        """float32 outputs for doubled popcounts ``[..., O]``, in steps of the output scale and not yet rounded."""
+        clamped = np.clip(x, *self.clamp).astype(np.float32)
+        return np.asarray((clamped * self.multiplier).astype(np.float32) + self.bias, np.float32)
+
     def __call__(self, x: Array) -> Array:
         """Outputs for doubled popcounts ``[..., O]``: float32 or int8."""
-        clamped = np.clip(x, *self.clamp).astype(np.float32)
-        y = (clamped * self.multiplier).astype(np.float32) + self.bias
+        y = self.real(x)
         if self.dtype is DType.FLOAT32:
-            return np.asarray(y, np.float32)
+            return y
         return np.clip(round_half_away(y), -128, 127).astype(np.int8)
 
 
