@@ -1,0 +1,63 @@
+"""The results page: what is in it is what the run folders say."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from pathlib import Path
+
+import pytest
+
+from docs import results
+from onebit.core.errors import BadInputError
+from onebit.train.provenance import RunRecord, load_record, save_record
+
+RUN = RunRecord(
+    recipe="fashion", recipe_sha256="0" * 64, description="", methods=(), dataset="fashion_mnist", train_images=60000,
+    train_sha256="1" * 64, test_images=10000, test_sha256="2" * 64, data_note="", epochs=60, seed=1, threads=2, devices=1,
+    processor="a processor", torch="2", accuracy=0.9012, seconds=3600.0,
+)  # fmt: skip
+
+
+def compared(method: str, seed: int, accuracy: float, seconds: float) -> RunRecord:
+    return dataclasses.replace(
+        RUN, recipe=results.COMPARISON, methods=(method,), seed=seed, accuracy=accuracy, seconds=seconds
+    )
+
+
+def test_page_is_current() -> None:
+    page = results.OUTPUT.read_text("utf-8") if results.OUTPUT.is_file() else ""
+    assert page == results.document(results.records()), "run python -m docs.results"
+
+
+def test_best_runs() -> None:
+    page = results.document({"fashion": RUN})
+    assert "| `fashion` | fashion_mnist | 90.12 % | 60 | 1.0 | 1 | none | a processor |" in page
+
+
+def test_gains_are_paired_by_seed() -> None:
+    accuracies = {"Ste()": (0.50, 0.60, 0.55), "Recu()": (0.53, 0.62, 0.59)}
+    runs = {
+        f"{method}{seed}": compared(method, seed, accuracy, 100.0 if method == "Ste()" else 125.0)
+        for method, values in accuracies.items()
+        for seed, accuracy in enumerate(values)
+    }
+    page = results.document(runs)
+    spread = statistics.stdev([53.0, 62.0, 59.0])
+    assert f"| `Recu()` | 58.00 ± {spread:.2f} | +3.00 ± 1.00 | 3 | 1.25 |" in page
+    assert "| `Ste()` | 55.00 ± 5.00 |  | 3 | 1.00 |" in page
+    assert page.index("Recu()") < page.index("`Ste()`")
+
+
+def test_records_survive_the_file(tmp_path: Path) -> None:
+    save_record(tmp_path / "run.json", RUN)
+    assert load_record(tmp_path / "run.json") == RUN
+
+
+def test_unfinished_and_foreign_folders_are_refused(tmp_path: Path) -> None:
+    save_record(tmp_path / "run.json", dataclasses.replace(RUN, accuracy=None))
+    with pytest.raises(BadInputError, match="is not finished"):
+        results.add([tmp_path])
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(BadInputError, match="is no record of a run"):
+        results.add([tmp_path])
