@@ -14,8 +14,8 @@ from onebit.train.provenance import RunRecord, load_record, save_record
 
 RUN = RunRecord(
     recipe="fashion", recipe_sha256="0" * 64, description="", methods=(), dataset="fashion_mnist", train_images=60000,
-    train_sha256="1" * 64, test_images=10000, test_sha256="2" * 64, data_note="", epochs=60, seed=1, threads=2, devices=1,
-    processor="a processor", torch="2", accuracy=0.9012, seconds=3600.0,
+    train_sha256="1" * 64, test_images=10000, test_sha256="2" * 64, data_note="", epochs=60, seed=1, threads=2,
+    devices=1, processor="a processor", torch="2", accuracy=0.9012, seconds=3600.0,
 )  # fmt: skip
 
 
