@@ -72,7 +72,7 @@ def test_list_shows_size_and_cost(capsys: pytest.CaptureFixture[str], monkeypatc
     assert rows["digits-full"]["train_images"] is None
     assert main(["train", "--list"]) == 0
     printed = capsys.readouterr().out
-    assert all(text in printed for text in ("digits-full", "4,779,136", "95 %", "4,000", "not here"))
+    assert all(text in printed for text in ("digits-full", "102,304", "95 %", "4,000", "not here"))
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *args: str) -> dict[str, str]:

@@ -120,35 +120,55 @@ def _list(data_dir: Path | None, *, as_json: bool) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, show_edge=False)
-    for heading in ("recipe", "data set", "images", "epochs", "weights", "MACs", "binary", ""):
-        table.add_column(heading, justify="left" if heading in ("recipe", "data set", "") else "right")
+    numbers = ("epochs", "s/epoch", "weights", "binary", "flash", "RAM", "accuracy")
+    for heading in ("recipe", "data set", *numbers):
+        table.add_column(heading, justify="right" if heading in numbers else "left")
     for row in rows:
+        here = "not here" if row["train_images"] is None else f"{row['train_images']:,}"
+        accuracy = row["expected_accuracy"]
         cells = (
             row["name"],
-            row["dataset"],
-            "not here" if row["train_images"] is None else f"{row['train_images']:,}",
+            f"{row['dataset']} ({here})",
             str(row["epochs"]),
+            _or_dash(row["epoch_seconds"], "{:.0f}"),
             f"{row['weights']:,}",
-            f"{row['macs']:,}",
             f"{100 * row['binary_macs'] / row['macs']:.0f} %",
-            row["description"],
+            _or_dash(row["constant_bytes"], "{:,}"),
+            _or_dash(row["arena_bytes"], "{:,}"),
+            "-"
+            if accuracy is None
+            else f"{100 * accuracy:.1f} %" + ("" if row["expected_source"] == "measured" else "*"),
         )
         table.add_row(*(Text(cell) for cell in cells))
     stdout_console().print(table)
-    methods_table = Table(box=None, pad_edge=False, show_edge=False)
-    methods_table.add_column("method")
-    methods_table.add_column("")
-    for name, kind in METHODS.items():
-        methods_table.add_row(Text(name), Text(kind.summary))
-    stdout_console().print("")
-    stdout_console().print(methods_table)
+    stdout_console().print(
+        "s/epoch: on two cores; binary: share of the MACs; flash and RAM: constants and arena in bytes on a Cortex-M4; "
+        "*: as published, not measured here",
+        style="dim",
+    )
+    descriptions = ((row["name"], row["description"]) for row in rows)
+    summaries = ((name, kind.summary) for name, kind in METHODS.items())
+    for title, lines in (("recipe", descriptions), ("method", summaries)):
+        words = Table(box=None, pad_edge=False, show_edge=False)
+        words.add_column(title)
+        words.add_column("")
+        for name, text in lines:
+            words.add_row(Text(name), Text(text))
+        stdout_console().print("")
+        stdout_console().print(words)
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)
 
 
 def _row(recipe: Recipe, data_dir: Path | None) -> dict[str, Any]:
     """Size and cost of a recipe: an epoch goes through all training images once, `macs` are those of one image."""
     from onebit.train.cost import model_cost
+    from onebit.train.recipes import measured_figures
 
     cost = model_cost(recipe)
+    measured = measured_figures().get(recipe.name, {})
     return {
         "name": recipe.name,
         "description": recipe.description,
@@ -158,6 +178,9 @@ def _row(recipe: Recipe, data_dir: Path | None) -> dict[str, Any]:
         "batch_size": recipe.batch_size,
         "seed": recipe.seed,
         **asdict(cost),
+        "expected_accuracy": recipe.expected_accuracy,
+        "expected_source": recipe.expected_source,
+        **{name: measured.get(name) for name in ("epoch_seconds", "constant_bytes", "arena_bytes")},
         "methods": [repr(method) for method in recipe.methods],
     }
 

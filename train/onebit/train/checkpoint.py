@@ -86,9 +86,10 @@ class RunState:
 
 
 def recipe_sha256(recipe: Recipe) -> str:
-    """A fingerprint of everything in the recipe but its description; the model counts by its factory's name."""
+    """A fingerprint of all that decides the recipe's run; the model counts by its factory's name."""
     values = {item.name: getattr(recipe, item.name) for item in dataclasses.fields(recipe)}
-    del values["description"]
+    for name in ("description", "expected_accuracy", "expected_source"):
+        del values[name]
     values["model"] = f"{recipe.model.__module__}.{recipe.model.__qualname__}"
     return hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()
 

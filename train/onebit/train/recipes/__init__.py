@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 from onebit.core.errors import BadInputError
 from onebit.train.recipes.base import (
     Augmentation,
@@ -16,11 +20,20 @@ from onebit.train.recipes.digits import DIGITS, DIGITS_FULL
 from onebit.train.recipes.fashion import FASHION
 
 __all__ = [
-    "Augmentation", "CosineSchedule", "LinearSchedule", "MultiStepSchedule", "RandomCrop", "Recipe", "get_recipe",
-    "list_recipes", "recipe_names",
+    "MEASURED", "Augmentation", "CosineSchedule", "LinearSchedule", "MultiStepSchedule", "RandomCrop", "Recipe",
+    "get_recipe", "list_recipes", "measured_figures", "recipe_names",
 ]  # fmt: skip
 
+MEASURED = Path(__file__).with_name("measured.json")
+"""Figures per recipe that `python -m benchmarks.recipes` wrote."""
+
 _RECIPES = {recipe.name: recipe for recipe in (*CIFAR_RECIPES, DIGITS, DIGITS_FULL, FASHION)}
+
+
+def measured_figures() -> dict[str, dict[str, Any]]:
+    """What was measured, by recipe; nothing for a recipe that was not."""
+    figures: dict[str, dict[str, Any]] = json.loads(MEASURED.read_text("utf-8"))
+    return figures
 
 
 def list_recipes() -> tuple[Recipe, ...]:

@@ -117,6 +117,9 @@ class Recipe:
     keeps them in [-value, +value] (beyond 1 the clipped straight-through estimator gives no gradient). With
     `precision` "bf16-mixed" convolutions and matrix products multiply in bfloat16 (+-1 is exact) while training;
     accuracy is always measured in float32.
+
+    `expected_accuracy` (0 to 1) is what `expected_source` says: "measured" stands for a run in docs/results.md,
+    anything else names a publication whose network and schedule the recipe follows.
     """
 
     name: str
@@ -134,6 +137,8 @@ class Recipe:
     seed: int = 1
     label_smoothing: float = 0.0
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    expected_accuracy: float | None = None
+    expected_source: str = ""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     latent_scale: float = 1.0
     latent_clamp: float | None = 1.0

@@ -1,0 +1,120 @@
+"""What each recipe costs: time per epoch on this computer, and bytes on a Cortex-M4 of what it trains.
+
+    python -m benchmarks.recipes --data-dir DIR [RECIPE ...]
+
+Writes train/onebit/train/recipes/measured.json, which `onebit train --list` shows. Time is that of some steps after
+warm-up, scaled to an epoch: measure on an idle machine. Bytes are those of the untrained network, converted to int8
+with training images for calibration: training changes them little. Constants are weights and tables in flash, without
+code; the arena is the RAM for activations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name PyTorch's own documentation uses
+from rich.console import Console
+from torch import Tensor
+
+from onebit.codegen import generate
+from onebit.convert import convert
+from onebit.core.datasets import Dataset, load_dataset
+from onebit.core.files import atomic_write_text
+from onebit.train.data import TensorImages, TrainBatches
+from onebit.train.process import training_process
+from onebit.train.provenance import processor
+from onebit.train.recipes import MEASURED, Recipe, get_recipe, recipe_names
+
+WARM_UP, STEPS = 2, 6
+CALIBRATION = 32
+TARGET = "cortex-m4"
+
+
+def main() -> int:
+    """Measure the recipes named, or all."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("recipes", nargs="*", default=recipe_names(), metavar="RECIPE")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    console = Console(stderr=True)
+    for name in options.recipes:
+        recipe = get_recipe(name)
+        data = load_dataset(f"{recipe.dataset}:train", data_dir=options.data_dir).take(recipe.train_images)
+        figures = {**_time(recipe, data, options.threads), **_bytes(recipe, data)}
+        records = json.loads(MEASURED.read_text("utf-8")) if MEASURED.is_file() else {}
+        atomic_write_text(MEASURED, json.dumps(records | {name: figures}, indent=2, sort_keys=True) + "\n")
+        console.print(f"{name}: {figures}")
+    return 0
+
+
+def _time(recipe: Recipe, data: Dataset, threads: int) -> dict[str, Any]:
+    """Seconds per epoch of whole-size images, and the share of it that loading and changing images takes."""
+    with training_process(threads):
+        device = torch.device("cpu")
+        images = TensorImages(data, recipe.preprocessing, device)
+        batches = TrainBatches(images, recipe.batch_size, recipe.augmentation, seed=1)
+        batches.epoch = batches.epochs - 1 if recipe.augmentation.crop is None else batches.epochs
+        net = recipe.model().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        attached = [method.attach(net) for method in recipe.methods]
+        optimizer = recipe.optimizer.build(net, recipe.schedule.peak)
+        loading, whole = 0.0, 0.0
+        for i, (seconds, (x, y)) in enumerate(_timed(batches)):
+            start = time.monotonic()
+            for method in attached:
+                method.progress(0.5)
+            with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16-mixed"):
+                loss = F.cross_entropy(net(x).float(), y)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            if i >= WARM_UP:
+                loading += seconds
+                whole += seconds + time.monotonic() - start
+            if i + 1 == WARM_UP + STEPS:
+                break
+        return {
+            "epoch_seconds": round(whole / STEPS * len(batches), 1),
+            "data_share": round(loading / whole, 4),
+            "machine": processor(device),
+        }
+
+
+def _timed(batches: TrainBatches) -> Iterator[tuple[float, tuple[Tensor, Tensor]]]:
+    """The batches, each with the seconds it took to make."""
+    iterator = iter(batches)
+    while True:
+        start = time.monotonic()
+        batch = next(iterator)
+        yield time.monotonic() - start, batch
+
+
+def _bytes(recipe: Recipe, data: Dataset) -> dict[str, int]:
+    """Size of the int8 file, of its constants in C, and of the arena."""
+    net = recipe.model().eval()
+    metadata = recipe.metadata()
+    calibration = data.take(CALIBRATION).x
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "net.tflite"
+        converted = convert(
+            net, file, metadata=metadata, example_input=torch.zeros(1, *recipe.input_shape), int8=True,
+            calibration=calibration,
+        )  # fmt: skip
+        generated = generate(file, TARGET, Path(folder) / "c")
+        return {
+            "tflite_bytes": converted.bytes,
+            "constant_bytes": generated.weight_bytes,
+            "arena_bytes": generated.arena_bytes,
+        }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
