@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 import onebit.codegen.kernels  # noqa: F401  fills the kernel registry
+from docs import memory
 from docs.supported_ops import OUTPUT, document
 from onebit.cli.main import main
 from onebit.codegen.kernel import KERNELS
 from onebit.codegen.templates_path import templates_root
 from onebit.core.ops import OPS
 from onebit.core.pretrained import pretrained_path
+from support.net_table import graphs
 
 ROOT = Path(__file__).parents[1]
 ELEMENTWISE = (
@@ -41,6 +43,17 @@ def oracle_test_of(name: str) -> str:
 
 def test_supported_ops_page_is_current() -> None:
     assert OUTPUT.read_text("utf-8") == document(), "run python -m docs.supported_ops"
+
+
+def test_memory_page_is_current_and_keeps_its_promise() -> None:
+    """The bound is met by chains and residual nets, and missed by at most 5 % elsewhere."""
+    text = memory.document(graphs())
+    assert memory.OUTPUT.read_text("utf-8") == text, "run python -m docs.memory"
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")][1:]
+    assert {row[1] for row in rows} == {"chain", "residual", "mixed"}
+    for name, kind, arena, bound, *_ in rows:
+        excess = int(arena.replace(",", "")) / max(1, int(bound.replace(",", "")))
+        assert excess <= (1.05 if kind == "mixed" else 1.0), name
 
 
 @pytest.mark.parametrize("name", FILE_OPS)

@@ -15,10 +15,13 @@
 #define OB_NOINLINE __attribute__((noinline))
 #define OB_UNUSED __attribute__((unused))
 #define OB_INFINITY __builtin_inff()
+/* Starts at a multiple of 4 bytes, whatever its type. */
+#define OB_ALIGNED __attribute__((aligned(4)))
 #else
 #define OB_NOINLINE
 #define OB_UNUSED
 #define OB_INFINITY (1.0f / 0.0f)
+#define OB_ALIGNED
 #endif
 
 /* One spatial window: input and output extent, kernel, stride, dilation, and the padding before the first pixel. */

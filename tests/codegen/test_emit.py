@@ -125,3 +125,36 @@ def test_float_outputs_have_the_tolerance_of_their_class() -> None:
         assert float.fromhex(context.tolerance[:-1]) == pytest.approx(tolerance, rel=1e-5)
     integers = Net((1, 4, 4, 3), DType.INT8, INT8_INPUT).conv(4)
     assert context_of(integers).tolerance == "0"
+
+
+def test_equal_constants_are_one_array(tmp_path: Path) -> None:
+    """Weights and biases of two layers, and whatever else happens to be equal."""
+    net = Net((1, 6, 6, 4), DType.INT8, INT8_INPUT, seed=3).conv(4, (1, 1)).conv(4, (1, 1))
+    for role in ("filter", "bias"):
+        first = net.tensors[f"{role}_0"]
+        net.tensors[f"{role}_1"] = replace(first, name=f"{role}_1", data=first.constant().copy())
+    program = compile_graph(net.graph(), find_target("host"))
+    constants = [constant for step in program.steps for constant in step.constants]
+    assert len(program.arrays) < len(constants)
+    assert program.weight_bytes == sum(constant.data.nbytes for _, constant in program.arrays.values())
+    generate(write_model(net.graph()), "host", tmp_path, name="net")
+    weights, code = (tmp_path / "net_weights.h").read_text(), (tmp_path / "net.c").read_text()
+    assert "net_00_filter[16]" in weights and "net_01_filter" not in weights + code
+    assert code.count("net_00_filter") == code.count("net_00_bias") == 2
+    compiler = find_compiler(find_target("host"))
+    compiler.compile([tmp_path / "net.c"], tmp_path / "o", include=(tmp_path,), extra=WARNINGS)
+
+
+def test_arrays_are_static_constant_and_aligned(tmp_path: Path) -> None:
+    generate(write_model(Net((1, 5, 5, 3), DType.INT8, INT8_INPUT).conv(5).graph()), "host", tmp_path, name="net")
+    declared = [line for line in (tmp_path / "net_weights.h").read_text().splitlines() if line.endswith("] = {")]
+    assert len(declared) == 4
+    assert all(line.startswith("static const OB_ALIGNED ") for line in declared)
+    check = "\n".join(
+        f"typedef char {name}_aligned[__alignof__({name}) % 4 == 0 ? 1 : -1];"
+        for name in (line.split()[4].split("[")[0] for line in declared)
+    )
+    unit = tmp_path / "check.c"
+    unit.write_text(f'#include "net_weights.h"\n{check}\n')
+    compiler = find_compiler(find_target("host"))
+    compiler.compile([unit], tmp_path / "o", include=(tmp_path,), extra=("-Wno-unused",))

@@ -139,7 +139,7 @@ def test_the_self_test_passes_and_notices_a_changed_weight(tmp_path: Path) -> No
     assert (done.returncode, done.stdout) == (0, "digits: the stored input gives the stored output\n")
     weights = folder / "digits_weights.h"
     text = weights.read_text()
-    first = re.search(r"static const uint32_t digits_0[4]_filter\[\d+\] = \{\s+0x([0-9A-F]{8})u", text)
+    first = re.search(r"static const OB_ALIGNED uint32_t digits_0[4]_filter\[\d+\] = \{\s+0x([0-9A-F]{8})u", text)
     assert first is not None
     at = first.start(1)
     weights.write_text(f"{text[:at]}{int(first.group(1), 16) ^ 0xFFFFFFFF:08X}{text[at + 8 :]}")

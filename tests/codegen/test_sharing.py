@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from onebit.codegen import Program, compile_graph, find_target
 from onebit.codegen.generate import random_inputs
@@ -14,9 +16,9 @@ from onebit.codegen.kernel import KERNELS, Kernel
 from onebit.codegen.planner import Lifetime
 from onebit.codegen.schedule import Buffer, Step
 from onebit.codegen.sharing import Memory, Origin, Sharing, Value, cut
-from onebit.core import DType, Graph, evaluate
+from onebit.core import DType, Graph, Quantization, evaluate
 from onebit.core.graph import Array
-from onebit.core.ops import Add, Concatenation, Mul, Relu, Slice, View
+from onebit.core.ops import Add, Concatenation, Mul, Padding, Relu, Slice, View
 from support.net_table import NETS, graph_of
 from support.nets import INT8_INPUT, Net
 
@@ -122,6 +124,51 @@ def test_the_replay_notices_memory_that_is_used_twice() -> None:
     )
     with pytest.raises(AssertionError, match="conv_2d_0"):
         replay(replace(program, steps=steps), random_inputs(program.source, 1, seed=5))
+
+
+@st.composite
+def random_nets(draw: st.DrawFn) -> Graph:
+    """Branches, joins, pieces and residuals of int8 maps of up to 4 rows, in any order."""
+    quant = Quantization.per_tensor(0.05, 3)
+    net = Net((1, 4, 3, 4), I8, quant, seed=draw(st.integers(0, 5)))
+    values = [net.conv(4, (1, 1), quant=quant).now]
+    for _ in range(draw(st.integers(2, 14))):
+        net.now = draw(st.sampled_from(values))
+        alike = [v.name for v in values if v.shape == net.now.shape]
+        joinable = [v.name for v in values if v.shape[2:] == net.now.shape[2:]]
+        match draw(st.sampled_from(["conv", "relu", "add", "rows", "channels", "piece", "sign", "pool", "reshape"])):
+            case "conv":
+                net.conv(draw(st.sampled_from([3, 4])), (1, 1), quant=quant)
+            case "relu":
+                net.node(Relu(), dtype=I8, quant=quant)
+            case "add":
+                net.node(Add(), draw(st.sampled_from(alike)), dtype=I8, quant=quant)
+            case "rows":
+                net.node(Concatenation(1), draw(st.sampled_from(joinable)), dtype=I8, quant=quant)
+            case "channels":
+                net.node(Concatenation(3), draw(st.sampled_from(alike)), dtype=I8, quant=quant)
+            case "piece":
+                first = draw(st.integers(0, net.now.shape[1] - 1))
+                rows = draw(st.integers(1, net.now.shape[1] - first))
+                begin = net.constant(f"begin_{len(net.nodes)}", [0, first, 0, 0], DType.INT32)
+                size = net.constant(f"size_{len(net.nodes)}", [1, rows, -1, -1], DType.INT32)
+                net.node(Slice(), begin, size, dtype=I8, quant=quant)
+            case "sign":
+                net.quantize().bconv(4, (1, 1), to=I8, quant=quant)
+            case "pool":
+                net.pool(min(2, net.now.shape[1], net.now.shape[2]), Padding.SAME)
+            case _:
+                net.reshape(1, net.now.shape[1] * net.now.shape[2], 1, net.now.shape[3])
+        values.append(net.now)
+    return net.graph()
+
+
+@settings(max_examples=150, derandomize=True, deadline=None)
+@given(random_nets())
+def test_random_nets_in_real_memory(graph: Graph) -> None:
+    program = compiled(graph)
+    replay(program, random_inputs(program.source, 1, seed=5))
+    assert program.plan.lower_bound_bytes <= program.arena_bytes
 
 
 # ------------------------------------------------------------------------------------------------------------ decisions

@@ -55,7 +55,7 @@ def step_number(model: Path, tensor: str, target: str) -> int:
 
 def numbers(text: str, array: str) -> list[tuple[int, int, str]]:
     """(start, end, literal) of the values of a constant array."""
-    declared = re.search(rf"static const \w+ {array}\[\d+\] = \{{(.*?)\}};", text, flags=re.DOTALL)
+    declared = re.search(rf"static const OB_ALIGNED \w+ {array}\[\d+\] = \{{(.*?)\}};", text, flags=re.DOTALL)
     assert declared is not None, array
     found = re.finditer(r"INT32_MIN|-?\w+", declared.group(1))
     return [(declared.start(1) + m.start(), declared.start(1) + m.end(), m.group()) for m in found]

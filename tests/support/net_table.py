@@ -17,6 +17,7 @@ from onebit.core.ops import (
     GreaterEqual,
     LceBMaxPool2d,
     LceDequantize,
+    MaxPool2d,
     Mul,
     Padding,
     PoolWindow,
@@ -194,6 +195,34 @@ def residual_chain(dtype: DType) -> Graph:
     return net.pool(6).graph()
 
 
+def dense_block(dtype: DType) -> Graph:
+    """As in binary dense nets: every block reads the channels of all before it, joined along the channels."""
+    quant = _quant(0.05, 3) if dtype is I8 else None
+    net = Net((1, 6, 6, 3), dtype, INT8_INPUT if dtype is I8 else None).conv(32, quant=quant)
+    for _ in range(3):
+        stream = net.now.name
+        net.quantize().bconv(16, to=dtype, quant=quant)
+        net.node(Concatenation(3), stream, dtype=dtype, quant=quant)
+    return net.pool(2).quantize().bconv(10, padding=VALID).graph()
+
+
+def inception(dtype: DType) -> Graph:
+    """Branches of different depth from one value, joined along the channels, and a shortcut around them."""
+    quant = _quant(0.05, 3) if dtype is I8 else None
+    net = Net((1, 6, 6, 3), dtype, INT8_INPUT if dtype is I8 else None).conv(12, quant=quant)
+    stem, branches = net.now.name, []
+    for kernels in ((1,), (1, 3), (1, 3, 3), ()):
+        net.now = net.tensors[stem]
+        for kernel in kernels:
+            net.conv(4, (kernel, kernel), quant=quant).node(Relu(), dtype=dtype, quant=quant)
+        if not kernels:
+            net.node(MaxPool2d(PoolWindow((3, 3), (1, 1), SAME)), dtype=dtype, quant=quant)
+        branches.append(net.now.name)
+    net.now = net.tensors[branches[0]]
+    net.node(Concatenation(3), *branches[1:3], dtype=dtype, quant=quant).node(Add(), stem, dtype=dtype, quant=quant)
+    return net.node(Concatenation(3), branches[3], dtype=dtype, quant=quant).pool(6).graph()
+
+
 def halves(dtype: DType) -> Graph:
     """Both halves of a map, of which one is changed where it lies, and read after the other."""
     quant = _quant(0.05, 3) if dtype is I8 else None
@@ -295,7 +324,7 @@ NETS: dict[str, Callable[[], Any]] = {
     **{f"{name}_{dtype.value}": (lambda n=net, d=dtype: n(d)) for dtype in (F32, I8)
        for name, net in (("depthwise", depthwise), ("averages", averages), ("reductions", reductions))},
     **{f"{net.__name__}_{dtype.value}": (lambda n=net, d=dtype: n(d))
-       for net in (joined_rows, joined_twice, residual_chain, halves) for dtype in (F32, I8)},
+       for net in (joined_rows, joined_twice, residual_chain, dense_block, inception, halves) for dtype in (F32, I8)},
     "copy": lambda: Net((1, 3, 5, 2)).reshape(1, 30),
     "copy_int8": lambda: Net((1, 3, 5, 2), I8, INT8_INPUT).reshape(1, 5, 6).reshape(1, 30),
     "reshaped_input": reshaped_input,

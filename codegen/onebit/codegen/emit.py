@@ -18,7 +18,7 @@ import numpy as np
 from onebit.codegen.kernel import Arg, Constant, Fields, Input, Literal, Output, Scratch, Struct
 from onebit.codegen.kernels.common import as_c
 from onebit.codegen.planner import ALIGNMENT
-from onebit.codegen.schedule import Buffer, Program, Step
+from onebit.codegen.schedule import Buffer, Program, Step, array_key
 from onebit.codegen.sharing import Memory
 from onebit.codegen.templates_path import templates_root
 from onebit.core.graph import Array, DType, Graph, Tensor
@@ -137,8 +137,8 @@ def model_context(
         macros=_macros(program, upper),
         arena_words=max(1, program.arena_bytes // ALIGNMENT),
         arena_bytes=program.arena_bytes,
-        layers=tuple(_layer(step, name) for step in program.steps),
-        arrays=tuple(_constant(step, c, name) for step in program.steps for c in step.constants),
+        layers=tuple(_layer(program, step, name) for step in program.steps),
+        arrays=tuple(_constant(step, constant, name) for step, constant in program.arrays.values()),
         preprocess=preprocess,
         pixel_rows=rows,
         selftest=(
@@ -202,12 +202,12 @@ def _macros(program: Program, upper: str) -> tuple[tuple[str, str], ...]:
     return tuple((f"{upper}_{key}", value) for key, value in macros)
 
 
-def _layer(step: Step, name: str) -> LayerText:
+def _layer(program: Program, step: Step, name: str) -> LayerText:
     params: list[ParamsText] = []
 
     def argument(arg: Arg) -> str:
         if not isinstance(arg, Struct):
-            return _argument(step, arg, name)
+            return _argument(program, step, arg, name)
         params.append(ParamsText(arg.ctype, f"params_{len(params)}", _struct_fields(arg.fields)))
         return f"&{params[-1].name}"
 
@@ -222,13 +222,13 @@ def _layer(step: Step, name: str) -> LayerText:
     )
 
 
-def _argument(step: Step, arg: Arg, name: str) -> str:
+def _argument(program: Program, step: Step, arg: Arg, name: str) -> str:
     if isinstance(arg, Input):
         return _pointer(step.inputs[arg.index], const=True, first=arg.offset)
     if isinstance(arg, Output):
         return _pointer(step.output, const=False, first=arg.offset)
     if isinstance(arg, Constant):
-        return constant_name(step, arg, name)
+        return constant_name(*program.arrays[array_key(arg)], name)
     if isinstance(arg, Scratch):
         return f"({arg.ctype} *)(void *)(arena + {step.scratch_offset // ALIGNMENT})"
     assert isinstance(arg, Literal)
@@ -250,13 +250,13 @@ def _pointer(buffer: Buffer, *, const: bool, first: int = 0) -> str:
 
 
 def constant_name(step: Step, constant: Constant, name: str) -> str:
-    """C name of a step's constant array."""
+    """C name of a step's constant array. Steps that read equal arrays share that of the first."""
     return f"{name}_{step.index:02d}_{constant.role}"
 
 
 def _constant(step: Step, constant: Constant, name: str) -> ArrayText:
     ctype = ARRAY_TYPES[constant.data.dtype.name]
-    declaration = f"static const {ctype} {constant_name(step, constant, name)}[{constant.data.size}]"
+    declaration = f"static const OB_ALIGNED {ctype} {constant_name(step, constant, name)}[{constant.data.size}]"
     comment = f"{step.node.op.name} {step.output.tensor.name}: {constant.comment or list(constant.data.shape)}"
     return array_text(declaration, constant.data.reshape(-1), comment_text(comment))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import onebit.codegen.kernels  # noqa: F401  fills the kernel registry
 from onebit.codegen.kernel import (
@@ -78,6 +79,15 @@ class Step:
         return tuple(arg for call in self.calls for arg in call.args if isinstance(arg, Constant))
 
 
+#: dtype and bytes of a constant array
+ArrayKey = tuple[str, bytes]
+
+
+def array_key(constant: Constant) -> ArrayKey:
+    """What makes two constant arrays one: elements of one type with the same bytes. Their shape is no part of the C."""
+    return constant.data.dtype.name, constant.data.tobytes()
+
+
 @dataclass(frozen=True)
 class Program:
     """A model compiled for a target: what the emitter prints and what the simulator compares."""
@@ -94,10 +104,19 @@ class Program:
         """Bytes of the arena, a compile-time constant of the generated code."""
         return self.plan.arena_bytes
 
+    @cached_property
+    def arrays(self) -> Mapping[ArrayKey, tuple[Step, Constant]]:
+        """Every constant array of the generated code once, by its content, with the first step that reads it."""
+        found: dict[ArrayKey, tuple[Step, Constant]] = {}
+        for step in self.steps:
+            for constant in step.constants:
+                found.setdefault(array_key(constant), (step, constant))
+        return found
+
     @property
     def weight_bytes(self) -> int:
         """Bytes of all constant arrays in the generated code."""
-        return sum(constant.data.nbytes for step in self.steps for constant in step.constants)
+        return sum(constant.data.nbytes for _, constant in self.arrays.values())
 
     def step_of(self, tensor: str) -> Step | None:
         """The step after which a buffer holds this tensor of the source graph."""
@@ -229,4 +248,4 @@ def _completion(graph: Graph, steps: Mapping[str, int]) -> dict[str, int]:
     return complete
 
 
-__all__ = ["Buffer", "Program", "Step", "compile_graph"]
+__all__ = ["Buffer", "Program", "Step", "array_key", "compile_graph"]

@@ -11,10 +11,13 @@ from onebit.core.passes.binary_dense import binary_dense
 from onebit.core.passes.elementwise_before_reshape import elementwise_before_reshape
 from onebit.core.passes.fold_sign import fold_sign_into_bconv
 from onebit.core.passes.pool_before_dequantize import pool_before_dequantize
+from onebit.core.passes.remove_dead_branches import remove_dead_branches
 from onebit.core.passes.sign_before_pool import sign_before_pool
 from onebit.core.passes.sign_before_reshape import sign_before_reshape
 
 PIPELINE: Final[tuple[Pass, ...]] = (
+    # first: a dead reader keeps others from seeing that a value has a single live one
+    remove_dead_branches,
     # a pool of signs works on bits; this leaves their LceDequantize to the dense layer that reads it
     pool_before_dequantize,
     # a dense layer of +c and -c on signs is a binary convolution, and a sign behind it foldable like any other
