@@ -75,7 +75,7 @@ def test_every_kernel_file_is_used_and_named_after_its_function() -> None:
         assert f" {kernel.function}(" in (folder / kernel.header).read_text("utf-8")
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "docs/adding-an-op.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "docs/adding-an-op.md", "docs/training.md"])
 def test_paths_and_verbs_in_the_docs_exist(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
     folders = "core|train|convert|codegen|simulate|cli|firmware_templates|tests|docs"
