@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from onebit.train.layers import QuantConv2d, QuantLinear, binary_layers
+from onebit.train.methods.adabin import AdaBin, AdaBinLayer
 from onebit.train.methods.distillation import TwoStep, distributional_loss
+from onebit.train.methods.dynamic_distribution import DynamicConv2d, GroupedExcitation, Refinement
 from onebit.train.methods.ede import Ede, EdeSign
 from onebit.train.methods.enhancement import contrastive_loss, detail_loss, edges
 from onebit.train.methods.er_bnn import AdaptiveSign, ErActivations, ErGradient, RestoredWeight, spread, subsample
@@ -482,3 +484,82 @@ def test_bop_slows_down_with_the_learning_rate() -> None:
     layer.weight.grad = torch.ones(1, 1)
     optimizer.step()
     assert optimizer.state[layer.weight]["average"].item() == pytest.approx(0.05)
+
+
+# -------------------------------------------------------------------------------------- methods that leave layers
+
+
+@pytest.mark.parametrize("kind", ["conv", "strided", "linear"])
+def test_adabin_is_a_convolution_of_two_levels_each(kind: str) -> None:
+    """Against the definition: A padded with its upper level, convolved with W, at every pixel, borders included."""
+    torch.manual_seed(8)
+    stride = 2 if kind == "strided" else 1
+    layer = QuantLinear(12, 4) if kind == "linear" else QuantConv2d(3, 4, 3, stride=stride)
+    x = torch.randn(5, 12) if kind == "linear" else torch.randn(5, 3, 6, 6)
+    net = torch.nn.Sequential(layer)
+    attached = AdaBin().attach(net)
+    levels = net[0].levels
+    levels.scale.data.fill_(0.7)
+    levels.offset.data.fill_(-0.3)
+
+    w = layer.weight.detach().double().flatten(1)
+    mean = w.mean(1, keepdim=True)
+    size = (w - mean).square().mean(1, keepdim=True).sqrt()
+    two = (torch.where(w < mean, -size, size) + mean).reshape(layer.weight.shape)
+    a = 0.7 * (torch.where(x < -0.3, -1.0, 1.0).double() - 0.3)
+    if kind == "linear":
+        wanted = a @ two.T
+    else:
+        before, after = (0, 1) if stride == 2 else (1, 1)
+        padded = torch.nn.functional.pad(a, (before, after, before, after), value=0.7 * (1 - 0.3))
+        wanted = torch.nn.functional.conv2d(padded, two, stride=stride)
+    for _ in range(2):
+        assert torch.allclose(net(x).double(), wanted, rtol=1e-5, atol=1e-5)
+        attached.finish()
+    assert isinstance(net[0], AdaBinLayer)
+    assert set(net[0].main.weight.unique().tolist()) == {-1.0, 1.0}
+    assert net[0].ones.weight.unique().tolist() == [1.0]
+
+
+def test_adabin_learns_its_levels_and_keeps_the_scale_positive() -> None:
+    run = Run([AdaBin()])
+    levels = [m.levels for m in run.net.modules() if isinstance(m, AdaBinLayer)]
+    run.steps(0, 2, of=2)
+    assert all(float(level.scale.detach()) != 1 and float(level.offset.detach()) != 0 for level in levels)
+    levels[0].scale.data.fill_(-1.0)
+    run.attached[0].after_step(0.1)
+    assert float(levels[0].scale.detach()) == pytest.approx(0.01)
+
+
+def test_excitation_stays_in_its_groups_and_shifts_the_threshold() -> None:
+    torch.manual_seed(9)
+    part = GroupedExcitation(8, groups=2, reduction=2)
+    with torch.no_grad():
+        for conv in (part.squeeze, part.excite):
+            conv.weight.normal_()
+        part.squeeze.bias.fill_(2.0)  # no ReLU is off
+    part.mask()
+    x = torch.randn(1, 8, 3, 3)
+    changed = x.clone()
+    changed[:, :4] += 1
+    difference = (part(changed) - part(x)).flatten()
+    assert (difference[4:] == 0).all()
+    assert (difference[:4] != 0).any()
+    assert part(x).abs().max() <= 0.1
+    conv = QuantConv2d(8, 2, 1, padding="valid")
+    layer = DynamicConv2d(conv, 2, 2, refine=False)
+    theta = layer.excitation(x)
+    signs = torch.where(x < theta, -1.0, 1.0)
+    wanted = torch.einsum("nihw,oi->nohw", signs, torch.where(conv.weight < 0, -1.0, 1.0).flatten(1))
+    assert torch.equal(layer(x), wanted)
+
+
+def test_refinement_is_a_convolution_over_the_channels() -> None:
+    part = Refinement(6)
+    torch.nn.init.normal_(part.mix.weight)
+    part.tie()
+    y = torch.randn(2, 6, 3, 3)
+    matrix = part.mix.weight[:, :, 0, 0].detach()
+    taps = torch.tensor([[[matrix[1, 0], matrix[0, 0], matrix[0, 1]]]])
+    mixed = torch.nn.functional.conv1d(y.mean((2, 3))[:, None], taps, padding=1)[:, 0]
+    assert torch.allclose(part(y)[:, :, 0, 0], 1 + torch.sigmoid(mixed), atol=1e-6)

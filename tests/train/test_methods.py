@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from onebit.core.errors import BadInputError
+from onebit.train.checkpoint import load_checkpoint, save_model
 from onebit.train.layers import QuantConv2d, QuantLinear, SameConv2d, binary_layers
-from onebit.train.methods import METHODS, get_method, method_names
+from onebit.train.methods import METHODS, get_method, method_names, method_text
 from onebit.train.quantizers import Quantizer
-from support.method_runs import Run, make, small_net
+from onebit.train.recipes import Augmentation, CosineSchedule, Recipe
+from support.method_runs import SIZE, Run, make, small_net
 
 VARIANTS = (
     *method_names(),
@@ -23,6 +26,7 @@ VARIANTS = (
     "w_regularization:shape=w3,tail=0",
     "recu:variant=ste",
     "recu:variant=projection",
+    "dynamic_distribution:refine=true",
 )
 COMBINATIONS = (
     ("er_weights", "er_activations", "er_gradient"),
@@ -67,7 +71,10 @@ def test_finish_leaves_plain_layers_with_the_same_outputs(names: tuple[str, ...]
 def test_the_state_loads_into_the_network_without_the_method(names: tuple[str, ...]) -> None:
     run = trained(names, steps=2)
     run.finish()
-    plain = Run([], small_net(seed=9))
+    net = small_net(seed=9)
+    for name in names:
+        make(name).leaves(net)
+    plain = Run([], net)
     plain.net.load_state_dict(run.net.state_dict())
     assert torch.equal(plain.outputs(), run.outputs())
 
@@ -90,9 +97,10 @@ def test_a_resumed_run_equals_a_straight_one(names: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("names", ALL, ids=IDS)
 def test_every_binary_weight_learns(names: tuple[str, ...]) -> None:
     run = Run([make(name) for name in names])
-    before = {name: layer.weight.detach().clone() for name, layer in binary_layers(run.net).items()}
+    learning = {name: layer for name, layer in binary_layers(run.net).items() if layer.weight.requires_grad}
+    before = {name: layer.weight.detach().clone() for name, layer in learning.items()}
     run.steps(0, 2, of=8)
-    for name, layer in binary_layers(run.net).items():
+    for name, layer in learning.items():
         assert layer.weight.isfinite().all()
         assert (layer.weight.detach() != before[name]).float().mean() > 0.1, name
 
@@ -126,10 +134,43 @@ def test_a_layer_whose_quantizer_is_no_sign_is_refused() -> None:
         get_method("ede").attach(net)
 
 
+def test_layers_that_a_method_cannot_express_are_refused() -> None:
+    for conv, message in (
+        (
+            QuantConv2d(4, 4, 3, groups=2),
+            "^0: method adabin cannot treat QuantConv2d; it treats",
+        ),
+        (QuantConv2d(4, 4, 3, pad_value=0), "^0: method adabin needs one-padding, this layer pads with 0"),
+    ):
+        with pytest.raises(BadInputError, match=message):
+            get_method("adabin").attach(nn.Sequential(conv))
+    with pytest.raises(BadInputError, match="^2: method adabin changes weights that another method changes"):
+        Run([get_method("er_weights"), get_method("adabin")])
+    with pytest.raises(BadInputError, match="^0: method dynamic_distribution: 6 channels in 4 groups"):
+        get_method("dynamic_distribution").attach(nn.Sequential(QuantConv2d(6, 4, 3)))
+
+
+def test_a_checkpoint_brings_the_layers_that_a_method_left(tmp_path: Path) -> None:
+    run = trained(("dynamic_distribution:groups=2", "adabin"))
+    run.finish()
+    methods = (get_method("dynamic_distribution:groups=2"), get_method("adabin"), get_method("ste"))
+    recipe = Recipe(
+        name="left", description="", model=small_net, dataset="digits", input_shape=SIZE, classes=tuple("abcde"),
+        epochs=1, batch_size=1, schedule=CosineSchedule(peak=1.0), methods=methods,
+        augmentation=Augmentation(),
+    )  # fmt: skip
+    save_model(tmp_path / "model.pt", run.net, recipe, accuracy=0.0, epochs=1, seed=1)
+    base = dataclasses.replace(recipe, methods=())
+    loaded = load_checkpoint(tmp_path / "model.pt", recipe=base).module
+    assert torch.equal(Run([], loaded).outputs(), run.outputs())
+
+
 def test_options_in_text() -> None:
     method = get_method("recu:variant=ste,tau_end=0.95,scale=false")
     assert dataclasses.asdict(method) == {"variant": "ste", "tau_start": 0.85, "tau_end": 0.95, "scale": False}
     assert get_method("recu") == METHODS["recu"]()
+    assert get_method(method_text(method)) == method
+    assert method_text(get_method("ste")) == "ste"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from onebit.core.errors import BadInputError
 from onebit.core.files import atomic_write_bytes
 from onebit.core.metadata import ModelMetadata
+from onebit.train.methods import Method, get_method, method_text
 from onebit.train.recipes import Recipe, get_recipe
 
 FORMAT = 1
@@ -102,6 +103,7 @@ def save_model(path: Path, module: nn.Module, recipe: Recipe, *, accuracy: float
             "format": FORMAT,
             "kind": _MODEL_KIND,
             "recipe": recipe.name,
+            "left_by": [method_text(method) for method in recipe.methods if type(method).leaves is not Method.leaves],
             "state_dict": _plain(module.state_dict()),
             "metadata": recipe.metadata().to_json_bytes().decode("utf-8"),
             "accuracy": accuracy,
@@ -124,6 +126,8 @@ def load_checkpoint(path: Path | str, *, recipe: Recipe | None = None) -> Loaded
     elif recipe.name != name:
         raise BadInputError(f"was trained with recipe {name}, not {recipe.name}", where=str(file))
     module = recipe.model()
+    for text in stored.get("left_by", []):
+        get_method(text).leaves(module)
     try:
         module.load_state_dict(_entry(file, stored, "state_dict", dict))
     except (RuntimeError, TypeError, AttributeError) as error:

@@ -14,9 +14,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from onebit.core.errors import BadInputError
+from onebit.train.methods.adabin import AdaBin
 from onebit.train.methods.base import Attached, Method, Step
 from onebit.train.methods.baselines import ApproxSign, Ste
 from onebit.train.methods.distillation import Distillation, TwoStep
+from onebit.train.methods.dynamic_distribution import DynamicDistribution
 from onebit.train.methods.ede import Ede
 from onebit.train.methods.enhancement import DetailSemantic
 from onebit.train.methods.er_bnn import ErActivations, ErGradient, ErWeights
@@ -29,9 +31,10 @@ from onebit.train.methods.w_regularization import WRegularization
 from onebit.train.methods.weight_constraint import WeightConstraint, WeightTransition
 
 __all__ = [
-    "METHODS", "ApproxSign", "Attached", "Ede", "ErActivations", "ErGradient", "ErWeights", "MagnitudeAware", "Method",
-    "Recu", "Ste", "Step", "WRegularization", "WeightConstraint", "WeightTransition", "Xnor", "get_method",
-    "method_names",
+    "METHODS", "AdaBin", "ApproxSign", "Attached", "DetailSemantic", "Distillation", "DynamicDistribution", "Ede",
+    "ErActivations", "ErGradient", "ErWeights", "FeatureDistribution", "MagnitudeAware", "Method", "NormalizerFree",
+    "Recu", "Ste", "Step", "SymmetricClassifier", "TwoStep", "WRegularization", "WeightConstraint", "WeightTransition",
+    "Xnor", "get_method", "method_names", "method_text",
 ]  # fmt: skip
 
 _ALL: tuple[type[Method], ...] = (
@@ -41,6 +44,7 @@ _ALL: tuple[type[Method], ...] = (
     WeightConstraint,
     WRegularization,
     FeatureDistribution,
+    DynamicDistribution,
     DetailSemantic,
     NormalizerFree,
     ErWeights,
@@ -51,6 +55,7 @@ _ALL: tuple[type[Method], ...] = (
     Ede,
     Xnor,
     MagnitudeAware,
+    AdaBin,
     TwoStep,
     Distillation,
 )
@@ -78,6 +83,16 @@ def get_method(text: str) -> Method:
             raise BadInputError(f"method {name} has no option {key!r}", fix=f"its options: {allowed}")
         values[key] = _parsed(value, defaults[key], f"option {key} of method {name}")
     return kind(**values)
+
+
+def method_text(method: Method) -> str:
+    """What `get_method` makes this method from; options at their defaults are left out."""
+    options = [
+        f"{field.name}={value}"
+        for field in dataclasses.fields(method)
+        if (value := getattr(method, field.name)) != field.default
+    ]
+    return f"{method.name}:{','.join(options)}" if options else method.name
 
 
 def _parsed(text: str, default: Any, what: str) -> Any:

@@ -141,6 +141,12 @@ def finish_layer(layer: BinaryLayer) -> None:
     delattr(layer, _NAME)
 
 
+def replace_module(net: nn.Module, name: str, module: nn.Module) -> None:
+    """Puts `module` in the place of the submodule of that qualified name."""
+    parent, _, attribute = name.rpartition(".")
+    setattr(net.get_submodule(parent), attribute, module)
+
+
 class LayerMethod(Attached):
     """A method that works through the parts of binary layers (all of the network's, or those given by name)."""
 
