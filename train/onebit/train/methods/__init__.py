@@ -17,6 +17,7 @@ from onebit.core.errors import BadInputError
 from onebit.train.methods.adabin import AdaBin
 from onebit.train.methods.base import Attached, Method, Step
 from onebit.train.methods.baselines import ApproxSign, Ste
+from onebit.train.methods.channel_gates import ChannelGates
 from onebit.train.methods.distillation import Distillation, TwoStep
 from onebit.train.methods.dynamic_distribution import DynamicDistribution
 from onebit.train.methods.ede import Ede
@@ -31,10 +32,10 @@ from onebit.train.methods.w_regularization import WRegularization
 from onebit.train.methods.weight_constraint import WeightConstraint, WeightTransition
 
 __all__ = [
-    "METHODS", "AdaBin", "ApproxSign", "Attached", "DetailSemantic", "Distillation", "DynamicDistribution", "Ede",
-    "ErActivations", "ErGradient", "ErWeights", "FeatureDistribution", "MagnitudeAware", "Method", "NormalizerFree",
-    "Recu", "Ste", "Step", "SymmetricClassifier", "TwoStep", "WRegularization", "WeightConstraint", "WeightTransition",
-    "Xnor", "get_method", "method_names", "method_text",
+    "METHODS", "AdaBin", "ApproxSign", "Attached", "ChannelGates", "DetailSemantic", "Distillation",
+    "DynamicDistribution", "Ede", "ErActivations", "ErGradient", "ErWeights", "FeatureDistribution", "MagnitudeAware",
+    "Method", "NormalizerFree", "Recu", "Ste", "Step", "SymmetricClassifier", "TwoStep", "WRegularization",
+    "WeightConstraint", "WeightTransition", "Xnor", "get_method", "method_names", "method_text",
 ]  # fmt: skip
 
 _ALL: tuple[type[Method], ...] = (
@@ -50,6 +51,7 @@ _ALL: tuple[type[Method], ...] = (
     ErWeights,
     ErActivations,
     ErGradient,
+    ChannelGates,
     Recu,
     SymmetricClassifier,
     Ede,
