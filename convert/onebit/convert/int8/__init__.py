@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onebit.convert.int8.calibration import MINMAX, RangeMethod, calibrate
+from onebit.convert.int8.fake_quant import FakeQuantized
 from onebit.convert.int8.quantizer import Int8Model, KeptFloat, quantize_int8
 from onebit.convert.int8.report import Int8Report, LayerLoss, measure_losses
 from onebit.convert.int8.verify import Agreement, compare_int8
@@ -18,6 +19,7 @@ from onebit.core.oracle import Oracle
 __all__ = [
     "MINMAX",
     "Agreement",
+    "FakeQuantized",
     "Int8Model",
     "Int8Report",
     "KeptFloat",
@@ -59,7 +61,8 @@ def quantize(
     model = write_model(made.graph)
     file = read_model(model)
     stored, real = file_input(samples, file.input, metadata), real_values(samples, metadata)
-    agreement = compare_int8(graph, file, model, stored, oracle)
+    fake = FakeQuantized(graph, file, made.offsets)
+    agreement = compare_int8(fake, model, stored, oracle)
     (logits,), (steps,) = (
         oracle.run(write_model(graph), real, [graph.output.name]),
         oracle.run(model, stored, [file.output.name]),
@@ -72,7 +75,7 @@ def quantize(
         accuracy_float=None if labels is None else float(np.mean(before == labels)),
         accuracy_int8=None if labels is None else float(np.mean(after == labels)),
         same_class=int((before == after).sum()),
-        layers=measure_losses(graph, file, model, real, stored, oracle),
+        layers=measure_losses(fake, model, real, stored, oracle),
         kept_float=made.kept_float,
     )
     return Quantized(model, file, agreement, report)

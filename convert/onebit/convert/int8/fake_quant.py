@@ -20,26 +20,30 @@ from onebit.core.ops import Add, Dequantize, LceQuantize, Quantize, View
 INFINITE_STEPS = 2.0**40
 
 
-def real_values(tensor: Tensor, stored: Array) -> Array:
-    """What a stored tensor means: int8 as scale * (q - zero point) in float64, anything else as it is."""
+def real_values(tensor: Tensor, stored: Array, offset: float = 0.0) -> Array:
+    """What a stored tensor means: int8 as scale * (q - zero point) - offset in float64, anything else as it is."""
     if tensor.dtype is not DType.INT8:
         return stored
-    return np.asarray(tensor.quant.scale * (stored.astype(np.float64) - tensor.quant.zero_point))
+    return np.asarray(tensor.quant.scale * (stored.astype(np.float64) - tensor.quant.zero_point) - offset)
 
 
-def to_steps(value: Array, quant: Quantization) -> Array:
-    """The int8 value nearest to real values, as float64: halves away from zero, saturated."""
-    scaled = np.clip(value.astype(np.float64) / quant.scale, -INFINITE_STEPS, INFINITE_STEPS)
+def to_steps(value: Array, quant: Quantization, offset: float = 0.0) -> Array:
+    """The int8 value nearest to real values plus `offset`, as float64: halves away from zero, saturated."""
+    scaled = np.clip((value.astype(np.float64) + offset) / quant.scale, -INFINITE_STEPS, INFINITE_STEPS)
     steps = np.trunc(scaled + np.copysign(0.5, scaled))
     return np.asarray(np.clip(steps + quant.zero_point, -128.0, 127.0))
 
 
 @dataclass(frozen=True)
 class FakeQuantized:
-    """`source` is the float graph, `file` the int8 graph that was made from it."""
+    """`source` is the float graph, `file` the int8 graph that was made from it.
+
+    `offsets` are those of `Int8Model`: what the file stores beside the real value of a tensor.
+    """
 
     source: Graph
     file: Graph
+    offsets: Mapping[str, float]
 
     def output(self, found: Mapping[str, Array]) -> Array:
         """The model's output in the stored form of the file, from the source's output as `step` gives it."""
@@ -47,6 +51,10 @@ class FakeQuantized:
         if tensor.name == self.source.output.name:
             return value
         return to_steps(value, tensor.quant)
+
+    def real(self, name: str, stored: Array) -> Array:
+        """The real value of a tensor of the file that the source has too."""
+        return real_values(self.file.tensors[name], stored, self.offsets.get(name, 0.0))
 
     def step(self, node: Node, found: Mapping[str, Array]) -> Array:
         """The output of one node of the source in the stored form of the file (int8 as float64).
@@ -56,7 +64,9 @@ class FakeQuantized:
         """
         value = self._evaluate(node, found, rounded=True)
         tensor = self.file.tensors[node.output]
-        return to_steps(value, tensor.quant) if tensor.dtype is DType.INT8 else value
+        return (
+            to_steps(value, tensor.quant, self.offsets.get(tensor.name, 0.0)) if tensor.dtype is DType.INT8 else value
+        )
 
     def exact_step(self, node: Node, found: Mapping[str, Array]) -> Array:
         """The real output of one node for the same inputs, its constants and its output not rounded."""
@@ -89,9 +99,11 @@ class FakeQuantized:
             if producer is None or not isinstance(producer.op, Quantize | Dequantize):
                 raise _wrong(node, f"the file reads '{read.name}' in place of '{tensor.name}'")
             origin = producer.inputs[0] or ""
-        value = real_values(self.file.tensors[tensor.name], found[tensor.name])
+        value = self.real(tensor.name, found[tensor.name])
         if read.name != tensor.name and read.dtype is DType.INT8:
-            value = real_values(read, to_steps(value, read.quant))
+            # a copy in another quantization is rounded again, offset and all
+            offset = self.offsets.get(tensor.name, 0.0)
+            value = real_values(read, to_steps(value, read.quant, offset), offset)
         return value.astype(np.float32) if tensor.dtype is DType.FLOAT32 else value
 
     def _is_threshold(self, node: Node, constant: Tensor) -> bool:
@@ -108,9 +120,10 @@ class FakeQuantized:
 
     def _constant(self, node: Node, tensor: Tensor, copy: Tensor) -> Array:
         """A constant as the file rounds it: int8 values and int32 biases by their scales, others unchanged."""
-        data = tensor.constant()
+        offset = self.offsets.get(copy.name, 0.0)
+        data = tensor.constant() + np.float32(offset)
         if copy.dtype is tensor.dtype:
-            return data
+            return tensor.constant()
         shape = [-1 if i == copy.quant.axis else 1 for i in range(data.ndim)]
         scales, zeros = (
             np.array(v, np.float64).reshape(shape if len(v) > 1 else [1] * data.ndim)
@@ -120,7 +133,7 @@ class FakeQuantized:
         scaled = data.astype(np.float64) / scales
         rounded = np.floor(scaled) if self._is_threshold(node, copy) else np.trunc(scaled + np.copysign(0.5, scaled))
         steps = np.clip(rounded + zeros, *limits)
-        return np.asarray(((steps - zeros) * scales).astype(np.float32))
+        return np.asarray(((steps - zeros) * scales - offset).astype(np.float32))
 
 
 def _wrong(node: Node, what: str) -> VerificationError:

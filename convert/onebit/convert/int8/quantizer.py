@@ -27,6 +27,7 @@ from onebit.convert.int8.parameters import (
     weight_scales,
 )
 from onebit.convert.int8.rules import RULES, Constants, Output, Rule
+from onebit.convert.int8.sign_edges import Offsets, find_offsets
 from onebit.core import DType, Graph, Node, Quantization, Tensor, spec
 from onebit.core.errors import UnsupportedError
 from onebit.core.fixed_point import round_half_away
@@ -58,10 +59,11 @@ class KeptFloat:
 
 @dataclass(frozen=True)
 class Int8Model:
-    """The int8 form of a graph, and the operators that have none."""
+    """The int8 form of a graph, the operators that have none, and the offsets of its tensors (see `sign_edges`)."""
 
     graph: Graph
     kept_float: tuple[KeptFloat, ...]
+    offsets: Offsets
 
 
 def quantize_int8(graph: Graph, ranges: Ranges) -> Int8Model:
@@ -115,6 +117,7 @@ class _Quantizer:
         group = self.groups[graph.input.name]
         self.quants[id(group)] = input_quantization(graph.input, graph.metadata, ranges)
         self._emit_tensor(graph.input.name, DType.INT8)
+        self.offsets = find_offsets(graph, self.groups, thresholds, self._quant)
 
     def convert(self, node: Node) -> None:
         """Append the int8 form of the node, or its float form where it has none."""
@@ -136,7 +139,7 @@ class _Quantizer:
         used = {name for node in self.nodes for name in (*node.inputs, *node.outputs)} | {*self.graph.inputs, *outputs}
         tensors = {name: tensor for name, tensor in self.tensors.items() if name in used}
         result = replace(self.graph, tensors=tensors, nodes=tuple(self.nodes), outputs=outputs)
-        return Int8Model(result, tuple(self.kept_float))
+        return Int8Model(result, tuple(self.kept_float), self.offsets)
 
     # ----------------------------------------------------------------------------------------------------- forms
 
@@ -247,9 +250,18 @@ class _Quantizer:
                 names.append(None if name is None else next(values))
             elif rule.constants is Constants.VALUES and self.graph.tensors[name].dtype is DType.FLOAT32:
                 names.append(self._value(node, name, shared, computed))
+            elif isinstance(node.op, LceBconv2d) and name == node.inputs[3]:
+                names.append(self._moved_bias(node, name))
             else:
                 names.append(self._kept_constant(name))
         return tuple(names)
+
+    def _moved_bias(self, node: Node, name: str) -> str:
+        """The float32 bias of a binary convolution, with the offset of its output."""
+        offset, old = self.offsets.get(node.output, 0.0), self.graph.tensors[name]
+        if not offset:
+            return self._kept_constant(name)
+        return self._constant(name, replace(old, data=(old.constant() + offset).astype(np.float32)))
 
     def _is_constant(self, name: str) -> bool:
         return self.graph.tensors[name].is_constant
@@ -262,7 +274,8 @@ class _Quantizer:
     def _value(self, node: Node, name: str, shared: Quantization | None, computed: Sequence[str]) -> str:
         """A float32 constant as int8 values."""
         old = self.graph.tensors[name]
-        data = old.constant()
+        offset = self._constant_offset(node, name)
+        data = old.constant() + np.float32(offset)
         quant, values = shared, None
         if isinstance(node.op, Add) and self._only_signs_read(node):
             quant = threshold_quantization(data, self.tensors[computed[0]].quant)
@@ -270,7 +283,20 @@ class _Quantizer:
                 values = (np.floor(data.astype(np.float64) / quant.scale) + quant.zero_point).astype(np.int8)
         quant = quant or activation_quantization(float(data.min()), float(data.max()))
         values = to_int8(data, quant) if values is None else values
-        return self._constant(name, replace(old, dtype=DType.INT8, quantization=quant, data=values))
+        made = self._constant(name, replace(old, dtype=DType.INT8, quantization=quant, data=values))
+        if offset:
+            self.offsets[made] = offset
+        return made
+
+    def _constant_offset(self, node: Node, name: str) -> float:
+        """What a constant operand of a sum adds, so that offsets of input and output fit."""
+        if not isinstance(node.op, Add | Sub):
+            return 0.0
+        (other,) = (n for n in node.inputs if n is not None and n != name)
+        y, x = self.offsets.get(node.output, 0.0), self.offsets.get(other, 0.0)
+        if isinstance(node.op, Add):
+            return y - x
+        return x - y if node.inputs[0] == other else y + x
 
     def _only_signs_read(self, node: Node) -> bool:
         """Whether the node's output goes straight to signs."""
@@ -299,6 +325,9 @@ class _Quantizer:
         weights, axis = filters.constant(), node.op.channel_axis
         channels = filters.shape[axis]
         bias = np.zeros(channels) if old is None else old.constant().astype(np.float64)
+        rows = np.moveaxis(weights, axis, 0).reshape(channels, -1).astype(np.float64)
+        moved = self.offsets.get(node.output, 0.0) - self.offsets.get(node.inputs[0] or "", 0.0) * rows.sum(axis=1)
+        bias = bias + moved
         in_scale = np.float32(self.tensors[x].quant.scale)
         scales = weight_scales(weights, bias, float(in_scale), axis=axis if per_channel else None)
         steps = scales.astype(np.float64).reshape([-1 if i == axis else 1 for i in range(weights.ndim)])

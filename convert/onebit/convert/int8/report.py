@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onebit.convert.int8.fake_quant import FakeQuantized, real_values
+from onebit.convert.int8.fake_quant import FakeQuantized
 from onebit.convert.int8.quantizer import KeptFloat
-from onebit.core import DType, Graph, Node, evaluate
+from onebit.core import DType, Node, evaluate
 from onebit.core.bits import unpack
 from onebit.core.graph import Array
 from onebit.core.oracle import Oracle
@@ -63,14 +63,14 @@ class Int8Report:
 
 
 def measure_losses(
-    source: Graph, file: Graph, model: bytes, real: Array, stored: Array, oracle: Oracle
+    fake: FakeQuantized, model: bytes, real: Array, stored: Array, oracle: Oracle
 ) -> tuple[LayerLoss, ...]:
     """The loss of every operator: `real` inputs of the float graph, `stored` ones of the file `model`."""
     real, stored = real[:LOSS_SAMPLES], stored[:LOSS_SAMPLES]
+    source, file = fake.source, fake.file
     names = [t.name for t in file.activations()]
     found = {file.input.name: stored, **dict(zip(names, oracle.run(model, stored, names), strict=True))}
     wanted = evaluate(source, real, [t.name for t in source.activations()])
-    fake = FakeQuantized(source, file)
     losses = (_loss(fake, node, found, wanted[node.output]) for node in source.nodes)
     return tuple(loss for loss in losses if loss is not None)
 
@@ -83,7 +83,7 @@ def _loss(fake: FakeQuantized, node: Node, found: Mapping[str, Array], wanted: A
         return LayerLoss(node.op.name, name, flips=flips)
     if tensor.dtype is not DType.INT8:
         return None
-    got = real_values(tensor, found[name])
+    got = fake.real(name, found[name])
     own = _decibels(wanted, got - fake.exact_step(node, found))
     return LayerLoss(node.op.name, name, own_db=own, total_db=_decibels(wanted, got - wanted))
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onebit.convert.int8.fake_quant import FakeQuantized
-from onebit.core import DType, Graph, Node, Tensor
+from onebit.core import DType, Node, Tensor
 from onebit.core.errors import VerificationError
 from onebit.core.graph import Array
 from onebit.core.oracle import Oracle
@@ -47,12 +47,12 @@ class Agreement:
     argmax_equal: int
 
 
-def compare_int8(source: Graph, file: Graph, model: bytes, x: Array, oracle: Oracle) -> Agreement:
-    """Compare the file `model` (read as `file`) with its float `source` on the first `MAX_SAMPLES` stored inputs `x`.
+def compare_int8(fake: FakeQuantized, model: bytes, x: Array, oracle: Oracle) -> Agreement:
+    """Compare the file `model` (read as `fake.file`) with `fake` on the first `MAX_SAMPLES` stored inputs `x`.
 
     VerificationError names the first operator that differs.
     """
-    fake = FakeQuantized(source, file)
+    file = fake.file
     names = [t.name for t in file.activations()]
     x = x[:MAX_SAMPLES]
     worst, equal = 0, 0
@@ -61,7 +61,9 @@ def compare_int8(source: Graph, file: Graph, model: bytes, x: Array, oracle: Ora
         found = {file.input.name: part, **dict(zip(names, oracle.run(model, part, names), strict=True))}
         steps, wanted = _compare_layers(fake, found)
         worst = max(worst, steps)
-        equal += int((_choices(found[file.output.name]) == _choices(fake.output({source.output.name: wanted}))).sum())
+        equal += int(
+            (_choices(found[file.output.name]) == _choices(fake.output({fake.source.output.name: wanted}))).sum()
+        )
     if equal < INT8_ARGMAX * len(x):
         raise VerificationError(
             f"the argmax equals that of the fake-quantized model for {equal} of {len(x)} samples, needed are "
