@@ -63,7 +63,7 @@ def test_a_checkpoint_is_calibrated_and_checked_on_its_own_data(
     save_model(folder / "model.pt", randomized(digits()), get_recipe("digits"), accuracy=0.1, epochs=1, seed=1)
     code, result = as_json(["model.pt", "--out", "digits.tflite", "--int8"], capsys)
     assert code == 0
-    assert set(result) == {"output", "sha256", "bytes", "dtype", "verified", "ops"}
+    assert set(result) == {"output", "sha256", "bytes", "dtype", "verified", "ops", "int8"}
     assert result["dtype"] == "int8"
     assert result["output"] == "digits.tflite"
     verified = result["verified"]

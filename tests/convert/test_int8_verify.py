@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from onebit.convert.int8 import Agreement, calibrate, compare_int8, quantize_int8
+from onebit.convert.int8 import Agreement, FakeQuantized, calibrate, compare_int8, quantize_int8
 from onebit.core import DType, Graph, Node, read_model, write_model
 from onebit.core.errors import VerificationError
 from onebit.core.graph import Array
@@ -40,13 +40,17 @@ class Tampered(NumpyOracle):
         return super().run(write_model(self.edit(read_model(model))), x, tensors)
 
 
+def fake_of(graph: Graph, file: Graph) -> FakeQuantized:
+    return FakeQuantized(graph, file, quantize_int8(graph, calibrate(graph, residual_net().samples(100))).offsets)
+
+
 def agree(edit: Edit) -> Agreement:
     net = residual_net()
     graph, x = net.graph(), net.samples(100)
     file = quantize_int8(graph, calibrate(graph, x)).graph
     quant = file.input.quant
     stored = np.clip(np.rint(x / quant.scale) + quant.zero_point, -128, 127).astype(np.int8)
-    return compare_int8(graph, file, write_model(file), stored, Tampered(edit))
+    return compare_int8(fake_of(graph, file), write_model(file), stored, Tampered(edit))
 
 
 def constant(graph: Graph, output: str, index: int, change: Callable[[Array], Array]) -> Graph:
@@ -121,7 +125,7 @@ def test_a_file_that_reads_another_tensor_is_refused() -> None:
     file = quantize_int8(graph, calibrate(graph, x)).graph
     wrong = operator(file, "add_6", swapped)
     with pytest.raises(VerificationError, match="reads 'conv_2d_0' in place of 'add_3'"):
-        compare_int8(graph, wrong, write_model(wrong), np.zeros((2, 8, 8, 3), np.int8), NumpyOracle())
+        compare_int8(fake_of(graph, wrong), write_model(wrong), np.zeros((2, 8, 8, 3), np.int8), NumpyOracle())
 
 
 def test_a_sign_is_compared_exactly() -> None:
@@ -138,4 +142,4 @@ def test_a_sign_is_compared_exactly() -> None:
     graph, x = net.graph(), net.samples(20)
     file = quantize_int8(graph, calibrate(graph, x)).graph
     with pytest.raises(VerificationError, match="LceQuantize 'lcequantize_1'"):
-        compare_int8(graph, file, write_model(file), np.zeros((2, 8, 8, 3), np.int8), OneBit())
+        compare_int8(fake_of(graph, file), write_model(file), np.zeros((2, 8, 8, 3), np.int8), OneBit())

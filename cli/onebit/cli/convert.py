@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from onebit.core.metadata import ModelMetadata, Preprocessing
 
 if TYPE_CHECKING:
     from onebit.convert import Converted
+    from onebit.convert.int8 import Int8Report
     from onebit.core.graph import Array
 
 #: how many samples of a data set calibrate the ranges, and how many the check compares on
@@ -47,6 +49,10 @@ def convert(
             help="Data for int8 ranges and the check: name[:split], .npz, random:N.",
         ),
     ] = None,
+    ranges: Annotated[
+        str,
+        typer.Option("--range", metavar="R", help="int8 ranges: minmax, or percentile:P (cuts 100-P % at each end)."),
+    ] = "minmax",
     data_dir: Annotated[Path | None, typer.Option(metavar="D", help="Folder that holds the data set.")] = None,
     input_shape: Annotated[str | None, typer.Option(metavar="N,H,W,C", help="Input of the function's model.")] = None,
     mean: Annotated[str | None, typer.Option(metavar="M,...", help="Mean of the input, per channel.")] = None,
@@ -60,9 +66,12 @@ def convert(
     semantics, on the test images of the model's data set, of DATASET, or on seeded random inputs.
     """
     from onebit.convert import convert as convert_model
+    from onebit.convert.int8 import RangeMethod
     from onebit.simulate.oracle import find_oracle
 
+    method = RangeMethod.parse(ranges)
     found = _resolve(source, input_shape, _preprocessing(mean, std, input_range))
+    samples = _samples(found, calibration, data_dir)
     result = convert_model(
         found.model,
         out,
@@ -70,7 +79,9 @@ def convert(
         example_input=found.example_input,
         int8=int8,
         calibration=_calibration(found, calibration, data_dir) if int8 else None,
-        samples=_samples(found, calibration, data_dir),
+        ranges=method,
+        samples=None if samples is None else samples.x,
+        labels=None if samples is None else samples.y,
         oracle=find_oracle(),
     )
     if as_json:
@@ -161,37 +172,58 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
 # ---------------------------------------------------------------------------------------------------------------- data
 
 
+@dataclass(frozen=True)
+class _Samples:
+    """Inputs, and their classes where they are known."""
+
+    x: Array
+    y: Array | None = None
+
+
 def _calibration(found: _Source, spec: str | None, data_dir: Path | None) -> Array | None:
     """Data that calibrates int8 ranges; None leaves it to `convert` to say that there is none."""
-    if spec is None and found.metadata is not None and found.metadata.dataset is not None:
-        spec = f"{found.metadata.dataset}:train"
-    return None if spec is None else _load(found, spec, data_dir)
+    name = _dataset_of(found) if spec is None else None
+    if name is not None:
+        spec = f"{name}:train"
+    return None if spec is None else _load(found, spec, data_dir).x
 
 
-def _samples(found: _Source, spec: str | None, data_dir: Path | None) -> Array | None:
+def _samples(found: _Source, spec: str | None, data_dir: Path | None) -> _Samples | None:
     """Data for the check: never what calibrated, where there is a test split; None stands for random inputs."""
     if spec is not None:
         is_name = not spec.lower().endswith(".npz") and not spec.startswith("random:")
         return _load(found, f"{spec.partition(':')[0]}:test" if is_name else spec, data_dir)
-    if found.metadata is None or found.metadata.dataset is None:
+    name = _dataset_of(found)
+    if name is None:
         return None
     try:
-        return _load(found, f"{found.metadata.dataset}:test", data_dir)
+        return _load(found, f"{name}:test", data_dir)
     except (BadInputError, ToolMissingError) as error:
         log.warning("the check uses random inputs, because the model's data set cannot be read: %s", _line(error))
         return None
+
+
+def _dataset_of(found: _Source) -> str | None:
+    """The data set that the model names as its own."""
+    metadata = found.metadata
+    if metadata is None and isinstance(found.model, Path) and found.model.suffix.lower() == ".tflite":
+        from onebit.core import read_model
+
+        metadata = read_model(found.model).metadata
+    return None if metadata is None else metadata.dataset
 
 
 def _line(error: OnebitError) -> str:
     return " ".join(str(error).split())
 
 
-def _load(found: _Source, spec: str, data_dir: Path | None) -> Array:
+def _load(found: _Source, spec: str, data_dir: Path | None) -> _Samples:
     if spec.startswith("random:"):
-        return _random(found, spec)
+        return _Samples(_random(found, spec))
     from onebit.core.datasets import load_dataset
 
-    return load_dataset(spec, data_dir=data_dir).take(MAX_SAMPLES).x
+    data = load_dataset(spec, data_dir=data_dir).take(MAX_SAMPLES)
+    return _Samples(data.x, data.y)
 
 
 def _random(found: _Source, spec: str) -> Array:
@@ -228,6 +260,22 @@ def _payload(result: Converted) -> dict[str, Any]:
             "engine": verified.engine,
         },
         "ops": result.ops,
+        **({} if result.int8 is None else {"int8": _int8_payload(result.int8)}),
+    }
+
+
+def _int8_payload(report: Int8Report) -> dict[str, Any]:
+    return {
+        "calibration_samples": report.calibration_samples,
+        "range": report.range,
+        "samples": report.samples,
+        "accuracy_float": report.accuracy_float,
+        "accuracy_int8": report.accuracy_int8,
+        "same_class": report.same_class,
+        "layers": [asdict(loss) for loss in report.layers],
+        "kept_float": [
+            {"op": kept.node.op.name, "tensor": kept.node.output, "why": kept.reason} for kept in report.kept_float
+        ],
     }
 
 
@@ -235,13 +283,59 @@ def _show(result: Converted) -> None:
     from rich.text import Text
 
     console, verified = stdout_console(), result.verified
-    unit = "steps" if result.dtype == "int8" else "in the logits"
     ops = ", ".join(f"{count} {name}" for name, count in result.ops.items())
     console.print(Text(f"{result.output}: {result.bytes:,} bytes, {result.dtype}; {ops}"))
     flips = f", {verified.sign_flips} with a sign flipped at zero" if verified.sign_flips else ""
+    against, of_what = ("", "") if result.int8 is None else (" against the fake-quantized model", " of any layer")
+    unit = "of int8" if result.dtype == "int8" else "in the logits"
     console.print(
         Text(
-            f"verified with {verified.engine} on {verified.samples:,} samples: argmax equal on "
-            f"{verified.argmax_equal:,}, largest difference {verified.max_abs_diff:g} {unit}{flips}"
+            f"verified{against} with {verified.engine} on {verified.samples:,} samples: argmax equal on "
+            f"{verified.argmax_equal:,}, largest difference{of_what} {verified.max_abs_diff:g} {unit}{flips}"
         )
     )
+    if result.int8 is not None:
+        _show_int8(result.int8)
+
+
+def _show_int8(report: Int8Report) -> None:
+    """What quantization cost, and where."""
+    from rich.text import Text
+
+    console = stdout_console()
+    console.print(Text(f"ranges: {report.range} over {report.calibration_samples:,} samples"))
+    same = f"the same class on {report.same_class:,} of {report.samples:,} samples"
+    if report.accuracy_float is not None and report.accuracy_int8 is not None:
+        points = 100 * (report.accuracy_int8 - report.accuracy_float)
+        accuracy = f"{report.accuracy_float:.2%} in float, {report.accuracy_int8:.2%} in int8 ({points:+.2f} points)"
+        console.print(Text(f"accuracy: {accuracy}; {same}"))
+    else:
+        console.print(Text(f"float and int8 model choose {same}"))
+    worst = [(loss.op, loss.tensor, _decibels(loss.own_db), _decibels(loss.total_db)) for loss in report.worst_layers()]
+    _table(("layers that lose most", "", "signal to own noise", "to all noise"), worst)
+    signs = [(loss.op, loss.tensor, f"{loss.flips:.2%}") for loss in report.worst_signs()]
+    _table(("signs that differ most", "", "differ"), signs)
+    for kept in report.kept_float:
+        console.print(Text(f"in float: {kept.node.describe()}: {kept.reason}"))
+
+
+def _decibels(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} dB"
+
+
+def _table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """A table with its first two columns as text and the others as numbers; nothing without rows."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False, title_justify="left")
+    for i, heading in enumerate(headings):
+        # a converter may have joined many names to one
+        table.add_column(heading, justify="left" if i < 2 else "right", no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = stdout_console()
+    console.print()
+    console.print(table)

@@ -8,6 +8,7 @@ import numpy as np
 
 from onebit.convert.int8.calibration import MINMAX, RangeMethod, calibrate
 from onebit.convert.int8.fake_quant import FakeQuantized
+from onebit.convert.int8.global_pool import mean_for_global_pool
 from onebit.convert.int8.quantizer import Int8Model, KeptFloat, quantize_int8
 from onebit.convert.int8.report import Int8Report, LayerLoss, measure_losses
 from onebit.convert.int8.verify import Agreement, compare_int8
@@ -57,7 +58,9 @@ def quantize(
     VerificationError names the first operator of the file that does not compute what it should.
     """
     metadata = graph.metadata
-    made = quantize_int8(graph, calibrate(graph, real_values(calibration, metadata), method))
+    ranges = calibrate(graph, real_values(calibration, metadata), method)
+    graph = mean_for_global_pool(graph, ranges)
+    made = quantize_int8(graph, ranges)
     model = write_model(made.graph)
     file = read_model(model)
     stored, real = file_input(samples, file.input, metadata), real_values(samples, metadata)

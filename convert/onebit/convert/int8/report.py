@@ -12,6 +12,7 @@ from onebit.convert.int8.quantizer import KeptFloat
 from onebit.core import DType, Node, evaluate
 from onebit.core.bits import unpack
 from onebit.core.graph import Array
+from onebit.core.ops import LceQuantize
 from onebit.core.oracle import Oracle
 
 LOSS_SAMPLES = 64
@@ -24,7 +25,7 @@ class LayerLoss:
 
     int8: `own_db` is the signal-to-noise ratio with the noise that this operator adds (its weights, its rounding, its
     saturation; None where it adds none), `total_db` the one with all noise that arrived. Bits: `flips` is the share of
-    the signs that differ.
+    the signs that differ. A tensor that only signs read has no row: its values saturate, and its signs have theirs.
     """
 
     op: str
@@ -81,7 +82,9 @@ def _loss(fake: FakeQuantized, node: Node, found: Mapping[str, Array], wanted: A
         channels = tensor.shape[-1]
         flips = float((unpack(found[name], channels) != unpack(wanted, channels)).mean())
         return LayerLoss(node.op.name, name, flips=flips)
-    if tensor.dtype is not DType.INT8:
+    readers = fake.source.consumers(name)
+    only_signed = bool(readers) and all(isinstance(reader.op, LceQuantize) for reader in readers)
+    if tensor.dtype is not DType.INT8 or (only_signed and name not in fake.source.outputs):
         return None
     got = fake.real(name, found[name])
     own = _decibels(wanted, got - fake.exact_step(node, found))
