@@ -22,11 +22,12 @@ from rich.console import Console
 from rich.table import Table
 
 from onebit.codegen import find_target
+from onebit.codegen.options import OPTIMIZE_FLAGS
 from onebit.core.errors import ToolMissingError
 from onebit.core.files import atomic_write_text
 from onebit.core.pretrained import pretrained_names, pretrained_path
 from onebit.simulate import simulate
-from onebit.simulate.toolchain import OPTIMIZE_FLAGS, find_compiler
+from onebit.simulate.toolchain import find_compiler
 
 RECORDS = Path(__file__).with_name("counts.json")
 ALLOWED = 1.02

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from onebit.cli.console import JsonOption, emit_json, stdout_console
-from onebit.cli.options import ModelArgument
+from onebit.cli.options import ArenaOption, ModelArgument, OptimizeOption
 
 
 def generate(
@@ -17,12 +17,14 @@ def generate(
     out: Annotated[Path, typer.Option(help="Folder for the sources.", show_default=False)],
     name: Annotated[str | None, typer.Option(help="C prefix; default: from the file name.", show_default=False)] = None,
     project: Annotated[str, typer.Option(help="Build files to add: c (none) or cmake.")] = "c",
+    optimize: OptimizeOption = "speed",
+    arena: ArenaOption = "static",
     as_json: JsonOption = False,
 ) -> None:
     """Write the C sources of a .tflite model for a target."""
     from onebit.codegen import generate as write_sources
 
-    result = write_sources(model, target, out, name=name, project=project)
+    result = write_sources(model, target, out, name=name, project=project, optimize=optimize, arena=arena)
     if as_json:
         emit_json(
             {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,4 +14,12 @@ MeanOption = Annotated[str | None, typer.Option(help="Mean per channel, comma se
 StdOption = Annotated[str | None, typer.Option(help="Std per channel, comma separated.", show_default=False)]
 RangeOption = Annotated[
     str | None, typer.Option(help="LO,HI: pixels 0..255 become real numbers LO..HI.", show_default=False)
+]
+OptimizeOption = Annotated[
+    Literal["speed", "size", "ram"],
+    typer.Option(help="What kernels and compiler flags are chosen for; ram is compiled as speed."),
+]
+ArenaOption = Annotated[
+    Literal["static", "caller"],
+    typer.Option(help="Where intermediate values lie: in the module, or where the caller says."),
 ]

@@ -15,7 +15,16 @@ from onebit.cli.console import (
     stderr_console,
     stdout_console,
 )
-from onebit.cli.options import DataDirOption, DownloadOption, MeanOption, ModelArgument, RangeOption, StdOption
+from onebit.cli.options import (
+    ArenaOption,
+    DataDirOption,
+    DownloadOption,
+    MeanOption,
+    ModelArgument,
+    OptimizeOption,
+    RangeOption,
+    StdOption,
+)
 
 
 def simulate(
@@ -33,7 +42,8 @@ def simulate(
     ] = None,
     compiler: Annotated[Literal["auto", "gcc", "zig", "clang"], typer.Option(help="C compiler.")] = "auto",
     emulator: Annotated[Literal["auto", "unicorn", "qemu"], typer.Option(help="Emulator for cores.")] = "auto",
-    optimize: Annotated[Literal["speed", "size"], typer.Option(help="Compiler optimisation.")] = "speed",
+    optimize: OptimizeOption = "speed",
+    arena: ArenaOption = "static",
     reference: Annotated[Literal["auto", "lce", "numpy"], typer.Option(help="Reference engine.")] = "auto",
     mean: MeanOption = None,
     std: StdOption = None,
@@ -65,6 +75,7 @@ def simulate(
             compiler=compiler,
             emulator=emulator,
             optimize=optimize,
+            arena=arena,
             reference=reference,
             download=download,
             preprocessing=parse_preprocessing(mean, std, input_range),

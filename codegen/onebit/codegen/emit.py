@@ -17,6 +17,7 @@ import numpy as np
 
 from onebit.codegen.kernel import Arg, Constant, Fields, Input, Literal, Output, Scratch, Struct
 from onebit.codegen.kernels.common import as_c
+from onebit.codegen.options import OPTIMIZE_FLAGS, Arena, Optimize
 from onebit.codegen.planner import ALIGNMENT
 from onebit.codegen.schedule import Buffer, Program, Step, array_key
 from onebit.codegen.sharing import Memory
@@ -93,6 +94,8 @@ class ModelContext:
     macros: tuple[tuple[str, str], ...]
     arena_words: int
     arena_bytes: int
+    callers_arena: bool
+    optimize_flag: str
     layers: tuple[LayerText, ...]
     arrays: tuple[ArrayText, ...]
     preprocess: tuple[ArrayText, ...]
@@ -115,7 +118,13 @@ def has_preprocessing(graph: Graph) -> bool:
 
 
 def model_context(
-    program: Program, name: str, banner: Sequence[str], files: Sequence[str], selftest: SelfTest
+    program: Program,
+    name: str,
+    banner: Sequence[str],
+    files: Sequence[str],
+    selftest: SelfTest,
+    optimize: Optimize = "speed",
+    arena: Arena = "static",
 ) -> ModelContext:
     """The context for rendering `program` as the C module `name`; `files` are all that are written with it."""
     source, upper = program.source, name.upper()
@@ -134,9 +143,11 @@ def model_context(
         output_type=ELEMENT_TYPES[source.output.dtype],
         input_comment=_interface_comment(source.input),
         output_comment=_interface_comment(source.output),
-        macros=_macros(program, upper),
-        arena_words=max(1, program.arena_bytes // ALIGNMENT),
+        macros=_macros(program, upper, arena),
+        arena_words=_arena_words(program),
         arena_bytes=program.arena_bytes,
+        callers_arena=arena == "caller",
+        optimize_flag=OPTIMIZE_FLAGS[optimize],
         layers=tuple(_layer(program, step, name) for step in program.steps),
         arrays=tuple(_constant(step, constant, name) for step, constant in program.arrays.values()),
         preprocess=preprocess,
@@ -178,17 +189,25 @@ def _interface_comment(tensor: Tensor) -> str:
     return text
 
 
+def _arena_words(program: Program) -> int:
+    """An array has at least one element."""
+    return max(1, program.arena_bytes // ALIGNMENT)
+
+
 def _listing(files: Sequence[str]) -> tuple[str, ...]:
     """Names in lines of a comment."""
     return tuple(textwrap.wrap(" ".join(files), 110, break_long_words=False, break_on_hyphens=False))
 
 
-def _macros(program: Program, upper: str) -> tuple[tuple[str, str], ...]:
+def _macros(program: Program, upper: str, arena: Arena) -> tuple[tuple[str, str], ...]:
     x, y = program.source.input, program.source.output
     macros = [
         ("INPUT_SIZE", str(x.nbytes // x.dtype.numpy.itemsize)),
         ("OUTPUT_SIZE", str(y.nbytes // y.dtype.numpy.itemsize)),
         ("ARENA_BYTES", str(program.arena_bytes)),
+        ("ARENA_WORDS", str(_arena_words(program))),
+        ("ARENA_ALIGNMENT", str(ALIGNMENT)),
+        ("CALLERS_ARENA", str(int(arena == "caller"))),
         ("WEIGHT_BYTES", str(program.weight_bytes)),
     ]
     if len(x.shape) == 4:

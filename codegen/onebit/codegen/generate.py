@@ -14,6 +14,7 @@ import numpy as np
 
 from onebit.codegen.emit import SelfTest, has_preprocessing, model_context, render
 from onebit.codegen.leftovers import BANNER, is_generated, stale_files
+from onebit.codegen.options import ARENAS, OPTIMIZE_FLAGS, Arena, Optimize
 from onebit.codegen.schedule import Program, compile_graph
 from onebit.codegen.targets import find_target
 from onebit.codegen.templates_path import templates_root
@@ -75,13 +76,18 @@ def generate(
     *,
     name: str | None = None,
     project: str = "c",
+    optimize: Optimize = "speed",
+    arena: Arena = "static",
 ) -> Generated:
     """Write the C sources of a `.tflite` model for `target` into the folder `out`.
 
     `model` is a path or the file's content; `name` is the C prefix (default: from the file name). `project` adds build
-    files: ``c`` (none) or ``cmake``. Files are written beside the folder and moved into it when all are complete;
-    other files in `out` stay, and what onebit did not generate is never overwritten. What an earlier run for the same
-    `name` wrote there and this one does not is removed. Equal arguments give equal bytes.
+    files: ``c`` (none) or ``cmake``. `optimize` chooses between kernels and sets the flags in build files and README.
+    `arena` says where intermediate values lie: in the module, or where the caller of ``<name>_invoke`` wants them.
+
+    Files are written beside the folder and moved into it when all are complete; other files in `out` stay, and what
+    onebit did not generate is never overwritten. What an earlier run for the same `name` wrote there and this one does
+    not is removed. Equal arguments give equal bytes.
 
     Raises BadInputError or UnsupportedError (nothing is written).
     """
@@ -89,13 +95,18 @@ def generate(
     chosen = find_target(target)
     if project not in PROJECTS:
         raise BadInputError(f"unknown project kind '{project}'", fix=f"allowed are {', '.join(PROJECTS)}")
+    if optimize not in OPTIMIZE_FLAGS:
+        raise BadInputError(f"unknown optimisation '{optimize}'", fix=f"allowed are {', '.join(OPTIMIZE_FLAGS)}")
+    if arena not in ARENAS:
+        raise BadInputError(f"unknown place '{arena}' of the arena", fix=f"allowed are {', '.join(ARENAS)}")
     graph = read_model(content if isinstance(model, bytes) else Path(model))
     c_name = _c_name(name, model)
-    program = compile_graph(graph, chosen)
+    program = compile_graph(graph, chosen, optimize)
     templates = _templates(c_name, graph, _as_project(project))
     kernels = kernel_files(program)
     files = sorted([*templates, *kernels])
-    context = model_context(program, c_name, _banner(program, content, c_name), files, selftest_vector(graph))
+    banner = _banner(program, content, _command(chosen.name, c_name, optimize, arena))
+    context = model_context(program, c_name, banner, files, selftest_vector(graph), optimize, arena)
     texts = {file: render(template, context) for file, template in templates.items()}
     texts |= {file: (templates_root() / "kernels" / file).read_text("utf-8") for file in kernels}
     _refuse_to_overwrite(Path(out), texts)
@@ -209,11 +220,19 @@ def _is_usable(name: str) -> bool:
     return is_identifier and name.lower() not in _RESERVED and not name.startswith("ob_")
 
 
-def _banner(program: Program, content: bytes, name: str) -> list[str]:
+def _command(target: str, name: str, optimize: Optimize, arena: Arena) -> str:
+    """The command line that gives the same model files: what differs from the defaults is in it."""
+    options = {"target": target, "name": name}
+    options |= {} if optimize == "speed" else {"optimize": optimize}
+    options |= {} if arena == "static" else {"arena": arena}
+    return " ".join(["onebit generate", *(f"--{option} {value}" for option, value in options.items())])
+
+
+def _banner(program: Program, content: bytes, command: str) -> list[str]:
     return [
         f"{BANNER} {tool_version()}; do not edit.",
         f"model sha256 {hashlib.sha256(content).hexdigest()}",
-        f"command: onebit generate --target {program.target.name} --name {name}",
+        f"command: {command}",
         f"RAM {program.arena_bytes} bytes (arena), flash {program.weight_bytes} bytes (constants)",
     ]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from onebit.codegen.options import Optimize
 from onebit.codegen.targets import Target
 from onebit.core.errors import UnsupportedError
 from onebit.core.graph import Array, DType, Tensor
@@ -161,8 +162,12 @@ def register_kernel(kernel: Kernel) -> Kernel:
     return kernel
 
 
-def select_kernel(view: View, target: Target) -> Kernel:
-    """The cheapest registered kernel for the node on the target; UnsupportedError where there is none."""
+def select_kernel(view: View, target: Target, optimize: Optimize = "speed") -> Kernel:
+    """The best registered kernel for the node on the target; UnsupportedError where there is none.
+
+    For speed: with the fewest instructions. For size: with the fewest KiB of constants, for RAM: with the least scratch
+    memory, and where these are equal the fewest instructions.
+    """
     found = [
         k for k in KERNELS if isinstance(view.node.op, k.op) and k.requires <= target.extensions and k.supports(view)
     ]
@@ -172,4 +177,14 @@ def select_kernel(view: View, target: Target) -> Kernel:
             f"no kernel for this form ({tensors})", where=f"{view.node.describe()} on {target.name}",
             fix="see docs/supported-ops.md for what each operator allows",
         )  # fmt: skip
-    return min(found, key=lambda k: k.cost(view))
+    return min(found, key=lambda k: (_memory_cost(k, view, optimize) if len(found) > 1 else 0, k.cost(view)))
+
+
+def _memory_cost(kernel: Kernel, view: View, optimize: Optimize) -> int:
+    """What counts before instructions. Less than a KiB of flash, or a word of RAM, is not worth slower code."""
+    if optimize == "speed":
+        return 0
+    args = [arg for call in kernel.calls(view) for arg in call.args]
+    if optimize == "size":
+        return sum(arg.data.nbytes for arg in args if isinstance(arg, Constant)) // 1024
+    return max((-(-arg.bytes // 4) for arg in args if isinstance(arg, Scratch)), default=0)

@@ -20,6 +20,7 @@ from onebit.codegen.kernel import (
 )
 from onebit.codegen.memory import moved_parts, share_memory, stays_in_place
 from onebit.codegen.ops import ConvertLayout
+from onebit.codegen.options import Optimize
 from onebit.codegen.passes import PIPELINE
 from onebit.codegen.planner import Block, Lifetime, Plan, plan_memory
 from onebit.codegen.sharing import Memory, Sharing
@@ -127,11 +128,11 @@ class Program:
         return tuple(buffer for step in self.steps for buffer in step.values)
 
 
-def compile_graph(source: Graph, target: Target) -> Program:
+def compile_graph(source: Graph, target: Target, optimize: Optimize = "speed") -> Program:
     """Run the passes, select kernels, insert layout conversions, decide what shares memory, plan the arena."""
     _check_interface(source)
     result = run_passes(source, PIPELINE)
-    graph, kernels = _insert_layout_conversions(result.graph, target)
+    graph, kernels = _insert_layout_conversions(result.graph, target, optimize)
     steps, plan = _schedule(graph, kernels)
     return Program(source, graph, target, steps, plan, result.eliminated)
 
@@ -146,7 +147,7 @@ def _check_interface(graph: Graph) -> None:
         raise UnsupportedError("the model's output is its input", where="model", fix="give a model that computes")
 
 
-def _insert_layout_conversions(graph: Graph, target: Target) -> tuple[Graph, dict[str, Kernel]]:
+def _insert_layout_conversions(graph: Graph, target: Target, optimize: Optimize) -> tuple[Graph, dict[str, Kernel]]:
     """Select a kernel per node (keyed by output) and convert where producer and consumer disagree on the layout."""
     nodes: list[Node] = []
     tensors = dict(graph.tensors)
@@ -168,7 +169,7 @@ def _insert_layout_conversions(graph: Graph, target: Target) -> tuple[Graph, dic
         return converted[name, wanted]
 
     for node in graph.nodes:
-        kernel = select_kernel(View.of(graph, node), target)
+        kernel = select_kernel(View.of(graph, node), target, optimize)
         inputs = tuple(
             convert(n, kernel.input_layout(tensors[n])) if n is not None and not tensors[n].is_constant else n
             for n in node.inputs

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from onebit.codegen.options import Optimize
 from onebit.codegen.targets import Emulation, Target
 from onebit.core.errors import BadInputError, ToolMissingError, VerificationError
 from onebit.simulate.emulators.common import (
@@ -30,7 +31,7 @@ from onebit.simulate.emulators.counting import NATIVE
 from onebit.simulate.emulators.elf import Image, is_elf, read_image, section_bytes
 from onebit.simulate.emulators.qemu import QemuEmulator
 from onebit.simulate.emulators.unicorn import UnicornEmulator
-from onebit.simulate.toolchain import MODEL_FLAGS, WARNINGS, Compiler, Optimize
+from onebit.simulate.toolchain import MODEL_FLAGS, WARNINGS, Compiler
 
 logger = logging.getLogger(__name__)
 
@@ -274,7 +275,12 @@ def _write_adapter(path: Path, model_name: str, input_bytes: int, output_bytes: 
     macro = model_name.upper()
     path.write_text(
         f'#include "{model_name}.h"\n'
-        f"#define ONEBIT_MODEL_INVOKE {model_name}_invoke\n"
+        f"#if {macro}_CALLERS_ARENA\n"
+        f"static uint32_t onebit_arena[{macro}_ARENA_WORDS];\n"
+        f"#define ONEBIT_MODEL_INVOKE(input, output) {model_name}_invoke((input), (output), onebit_arena)\n"
+        f"#else\n"
+        f"#define ONEBIT_MODEL_INVOKE(input, output) {model_name}_invoke((input), (output))\n"
+        f"#endif\n"
         f"#define ONEBIT_MODEL_INPUT_SIZE {macro}_INPUT_SIZE\n"
         f"#define ONEBIT_MODEL_OUTPUT_SIZE {macro}_OUTPUT_SIZE\n"
         f"#define ONEBIT_MODEL_INPUT_BYTES {input_bytes}u\n"

@@ -13,6 +13,7 @@ import numpy as np
 
 from onebit.codegen import Generated, Program, find_target, generate
 from onebit.codegen.generate import model_content
+from onebit.codegen.options import Arena, Optimize
 from onebit.codegen.targets import TARGETS
 from onebit.core import read_model
 from onebit.core.errors import BadInputError
@@ -34,7 +35,7 @@ from onebit.simulate.emulators.common import RunResult
 from onebit.simulate.inputs import Samples, load_samples
 from onebit.simulate.oracle import find_oracle
 from onebit.simulate.result import LayerResult, Mismatch, SimulationResult, StepCost
-from onebit.simulate.toolchain import Compiler, Optimize, Preference, find_compiler
+from onebit.simulate.toolchain import Compiler, Preference, find_compiler
 
 #: samples per run of oracle and generated code: bounds memory where every layer of every sample is kept
 CHUNK = 250
@@ -57,6 +58,7 @@ def simulate(
     compiler: Preference = "auto",
     emulator: harness.EmulatorChoice = "auto",
     optimize: Optimize = "speed",
+    arena: Arena = "static",
     reference: str | Oracle = "auto",
     preprocessing: Preprocessing | None = None,
     download: bool = False,
@@ -66,8 +68,8 @@ def simulate(
 
     `data` is ``random:N``, a data set name with optional ``:split``, an .npz file, or loaded samples. With `layers`
     every tensor of the model is compared, not only its output. `sources` takes a folder that `generate` wrote (and
-    someone may have changed) instead of fresh sources. `preprocessing` overrides what the model carries. `dump`
-    receives inputs `x`, `reference` and `generated` as .npz.
+    someone may have changed) instead of fresh sources; whether their arena is the caller's, their header says.
+    `preprocessing` overrides what the model carries. `dump` receives inputs `x`, `reference` and `generated` as .npz.
 
     The verdict `ok` is True if every compared element is equal under its class, or lies in a sample in which a sign
     next to 0 flipped behind a float operator of undefined summation order (`sign_flips`).
@@ -84,7 +86,7 @@ def simulate(
     if not isinstance(data, Samples):
         data = load_samples(data, graph, data_dir=data_dir, download=download, limit=limit)
     with tempfile.TemporaryDirectory(prefix="onebit-simulate-") as folder:
-        generated = generate(origin, target, Path(folder) / "sources")
+        generated = generate(origin, target, Path(folder) / "sources", optimize=optimize, arena=arena)
         chosen = find_compiler(generated.program.target, compiler)
         place = _sources(sources, generated.name, content, target) or generated.out
         code = _Code(generated, place, chosen, Path(folder) / "build", emulator, optimize)

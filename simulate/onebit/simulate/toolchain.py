@@ -20,6 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from onebit.codegen.options import OPTIMIZE_FLAGS, Optimize
 from onebit.codegen.targets import Target
 from onebit.core.errors import BadInputError, ToolMissingError, VerificationError
 
@@ -27,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 Preference = Literal["auto", "gcc", "zig", "clang"]
 Kind = Literal["gcc", "clang", "zig"]
-Optimize = Literal["speed", "size"]
 
 BASE_FLAGS = ("-std=c99", "-ffunction-sections", "-fdata-sections", "-ffp-contract=off")
 """No fused multiply-add: the reference rounds after every float operation."""
@@ -41,8 +41,6 @@ WARNINGS = (
     *("-Wshadow", "-Wundef", "-Wmissing-prototypes"),
 )
 """What generated C and kernels must be clean of, with gcc and clang."""
-
-OPTIMIZE_FLAGS: dict[str, str] = {"speed": "-O2", "size": "-Os"}
 
 # gcc merges identical functions; two equal layers would be one symbol, and their instructions could not be told apart.
 _GCC_FLAGS = ("-fno-ipa-icf",)
