@@ -6,12 +6,15 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name PyTorch's own documentation uses
 from torch import Tensor, nn
 
 from onebit.convert import Converted, convert
+from onebit.core import read_model
+from onebit.core.ops import LceBconv2d
 from onebit.core.oracle import Oracle
 from onebit.train.layers import (
     ChannelGate,
@@ -85,6 +88,13 @@ REAL: dict[str, tuple[Callable[[], nn.Module], Shape, dict[str, int]]] = {
         lambda: nn.Sequential(nn.Conv2d(6, 6, 3, groups=6, padding=1), nn.Conv2d(6, 9, 1)), IMAGE,
         {"DEPTHWISE_CONV_2D": 1, "CONV_2D": 1},
     ),
+    "symmetric padding, stride 2": (lambda: nn.Conv2d(6, 4, 3, 2, 1), IMAGE, {"PAD": 1, "CONV_2D": 1}),
+    "symmetric padding, stride 2, odd map": (lambda: nn.Conv2d(6, 4, 3, 2, 1), (6, 7, 9), {"CONV_2D": 1}),
+    "symmetric padding 3, stride 2": (lambda: nn.Conv2d(6, 4, 7, 2, 3), IMAGE, {"PAD": 1, "CONV_2D": 1}),
+    "symmetric padding, depthwise, stride 2": (
+        lambda: nn.Conv2d(6, 6, 3, 2, 1, groups=6), IMAGE, {"PAD": 1, "DEPTHWISE_CONV_2D": 1}
+    ),
+    "more padding than the kernel": (lambda: nn.Conv2d(6, 4, 1, padding=(2, 0)), IMAGE, {"PAD": 1, "CONV_2D": 1}),
     "groups": (lambda: nn.Conv2d(6, 8, 3, groups=2), IMAGE, {"SLICE": 2, "CONV_2D": 2, "CONCATENATION": 1}),
     "dilation": (lambda: nn.Conv2d(6, 4, 3, dilation=(2, 1), padding="same"), IMAGE, {"CONV_2D": 1}),
     "F.conv2d": (
@@ -295,3 +305,65 @@ BINARY: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
 def test_binary_layers(name: str, tmp_path: Path, interpreter: Oracle) -> None:
     make, expected = BINARY[name]
     assert checked(make(), (3, 8, 10), tmp_path, interpreter).ops == expected
+
+
+# --------------------------------------------------------------------------------------------------- what must be exact
+
+KERNELS = {"3x3": (3, 1), "5x5": (5, 2), "7x7": (7, 3)}
+
+
+class Whole(nn.Module):
+    """Rounds weights of real-valued layers to whole numbers, so that no sum is ever rounded."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        with torch.no_grad():
+            conv.weight.copy_(torch.round(conv.weight * 100))
+            if conv.bias is not None:
+                conv.bias.zero_()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).flatten(1)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("size", [(8, 10), (9, 8), (7, 7)])
+@pytest.mark.parametrize("kernel", list(KERNELS))
+@pytest.mark.parametrize("kind", ["real", "depthwise", "binary one-padded", "binary zero-padded"])
+def test_symmetric_padding_at_stride_two_is_exact(
+    kind: str, kernel: str, size: tuple[int, int], tmp_path: Path, interpreter: Oracle
+) -> None:
+    """Trap T1: LCE's converter silently turns this padding into SAME, which is another one on maps of even size."""
+    torch.manual_seed(2)
+    extent, padding = KERNELS[kernel]
+    if kind.startswith("binary"):
+        conv: nn.Conv2d = QuantConv2d(32, 5, extent, stride=2, padding=padding, pad_value=int("one" in kind))
+    else:
+        conv = nn.Conv2d(32, 32, extent, 2, padding, groups=32 if kind == "depthwise" else 1)
+    net = Whole(conv)
+    x = np.random.default_rng(0).integers(-9, 10, (4, *size, 32)).astype(np.float32)
+    done = convert(net, tmp_path / "m.tflite", example_input=torch.zeros(1, 32, *size), samples=x, oracle=interpreter)
+    assert done.verified.max_abs_diff == 0
+    even = [pixels % 2 == 0 for pixels in size]
+    assert bool(done.ops.keys() & {"PAD", "LceBMaxPool2d", "MAX_POOL_2D"}) == any(even)
+
+
+def test_a_binary_dense_layer_of_1024_to_10_takes_at_most_1500_bytes(tmp_path: Path, interpreter: Oracle) -> None:
+    net = nn.Sequential(nn.Flatten(), QuantLinear(1024, 10), nn.BatchNorm1d(10))
+    checked(net, (4, 16, 16), tmp_path, interpreter)
+    graph = read_model(tmp_path / "m.tflite")
+    (layer,) = (node for node in graph.nodes if isinstance(node.op, LceBconv2d))
+    constants = [graph.tensors[name] for name in layer.inputs[1:] if name is not None]
+    # 1,280 bytes of signs, and multiplier and bias
+    assert sum(tensor.nbytes for tensor in constants) == 1280 + 2 * 40
+
+
+def test_what_is_deployed_otherwise_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dead = binary(chain(QuantConv2d(32, 32, 3, groups=32)), nn.ReLU())()
+    convert(randomized(dead), tmp_path / "m.tflite", example_input=torch.zeros(1, 3, 8, 10))
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said == [
+        "0.2.0: groups of fewer than 32 channels have no binary form in LCE: "
+        "computed as a real-valued convolution of +-1",
+        "0.3: never negative, so that every sign behind it is +1: remove it, or train without it",
+    ]

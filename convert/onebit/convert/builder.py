@@ -36,11 +36,6 @@ class Value:
     tensor: str
     layout: Layout
 
-    @property
-    def flat(self) -> bool:
-        """Whether the source sees features while the tensor may be a map."""
-        return self.layout is not Layout.IMAGE
-
     def as_source(self, stored: Array, shape: tuple[int, ...]) -> Array:
         """Values [M, ...] of the tensor in the source's order and in `shape`, the source's, with M in front."""
         ordered = stored if self.layout is Layout.PLAIN or stored.ndim != 4 else stored.transpose(0, 3, 1, 2)

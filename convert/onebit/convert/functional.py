@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,13 +53,18 @@ def form_of(target: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Form:
         raise NoForm(*REFUSED[target])
     maker = _MAKERS.get(target)
     if maker is None:
-        raise NoForm("no counterpart", "use the operations that docs/architectures.md lists, or a module in its place")
+        raise NoForm("no counterpart", "use the operations that docs/pytorch-models.md lists, or a module in its place")
     try:
         return maker(*args, **kwargs)
     except (TypeError, AttributeError) as error:
         raise NoForm(
             f"not with these arguments ({error})", "pass constants where PyTorch's modules take them"
         ) from error
+
+
+def makers() -> Mapping[Any, Maker]:
+    """The functions, and names of methods, that have a module form."""
+    return dict(_MAKERS)
 
 
 def _makes(*targets: Any) -> Callable[[Maker], Maker]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from onebit.convert.trace import Traced, trace
 from onebit.core import Graph, spec
 from onebit.core.errors import UnsupportedError
 from onebit.core.metadata import ModelMetadata
+
+log = logging.getLogger(__name__)
 
 KEEPING_SIGNS = (
     *(nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d, nn.MaxPool2d, nn.ZeroPad2d),
@@ -74,6 +77,8 @@ def import_torch(source: nn.Module, example_input: Tensor, metadata: ModelMetada
             sign_only.add(node)
         if _signs(traced, node):
             signs[node] = _signed(build, inputs[0])
+    for name, note in build.notes.items():
+        log.warning("%s: %s", name, note)
     output = _logits(build, traced, values[traced.output])
     graph = build.graph(output, metadata)
     spec.verify(graph, type(source).__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -50,6 +50,11 @@ def imports(*keys: type[nn.Module] | str) -> Callable[[ImporterT], ImporterT]:
         return importer
 
     return add
+
+
+def importers() -> Mapping[type[nn.Module] | str, Importer]:
+    """All importers by module class or ``onebit_kind``."""
+    return dict(_IMPORTERS)
 
 
 def find_importer(module: nn.Module) -> Importer | None:

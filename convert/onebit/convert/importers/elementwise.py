@@ -142,6 +142,8 @@ def import_clamp(build: GraphBuilder, layer: Layer, x: Value) -> Value:
         return _limited(build, layer, x)
     if activation is Activation.RELU_N1_TO_1 and layer.only_signed:
         return x
+    if layer.only_signed:
+        build.note(layer.name, "never negative, so that every sign behind it is +1: remove it, or train without it")
     return Value(build.node(CLAMPS[activation], (x.tensor,), layer.name), x.layout)
 
 
