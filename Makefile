@@ -13,7 +13,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fuzz bench bench-check setup setup-demo setup-lint clean distclean
+.PHONY: help demo test test-all check fuzz bench bench-check setup setup-demo setup-lint clean distclean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ demo: $(VENV)/.demo ## train, convert, generate, simulate: real digits, from PyT
 
 test: $(VENV)/.test ## run all tests (PYTEST_ARGS="-k conv" to choose)
 	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-all: $(VENV)/.test ## run all tests, the large ones too (every architecture at its full size, on an emulated core)
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest $(PYTEST_ARGS) -m ''
 
 check: $(VENV)/.lint ## ruff and mypy --strict
 	@status=0; $(BIN)/ruff check . || status=1; $(BIN)/mypy || status=1; exit $$status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,28 @@ def test_float_file_and_generated_c_agree(name: str, tmp_path: Path, interpreter
     result = simulate(out, "random:3", reference=interpreter)
     assert result.outputs_compared == 3 * ARCHITECTURES[name].classes
     assert result.outputs_equal == result.outputs_compared
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("name", architecture_names())
+def test_default_size_on_an_emulated_core(name: str, tmp_path: Path, interpreter: Oracle) -> None:
+    """Also that a conversion takes less than 10 seconds, its check included."""
+    torch.manual_seed(1)
+    net = randomized(build_architecture(name), seed=1)
+    out = tmp_path / "m.tflite"
+    start = time.monotonic()
+    done = convert(net, out, oracle=interpreter)
+    assert time.monotonic() - start < 10
+    assert done.verified.argmax_equal == done.verified.samples
+    result = simulate(out, "random:1", target="cortex-m7", emulator="unicorn", reference=interpreter, layers=True)
+    assert result.ok
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("shape", [(1, 40, 48), (3, 33, 31)])
+@pytest.mark.parametrize("name", architecture_names())
+def test_other_sizes_of_maps(name: str, shape: tuple[int, int, int], tmp_path: Path, interpreter: Oracle) -> None:
+    torch.manual_seed(2)
+    net = randomized(build_architecture(name, input_shape=shape, classes=3, **SMALL[name]), seed=2)
+    done = convert(net, tmp_path / "m.tflite", oracle=interpreter)
+    assert done.verified.argmax_equal == done.verified.samples

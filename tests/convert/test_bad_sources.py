@@ -151,11 +151,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], type[OnebitError], str]] = {
     ),
     "an average that does not count its padding": (
         lambda: nn.Sequential(nn.AvgPool2d(3, 2, 1, count_include_pad=False), *head(3, 16)),
-        UnsupportedError, r"^AvgPool2d '0': count_include_pad=False with padding 1",
+        UnsupportedError, r"^AvgPool2d '0': a mean of what lies inside the map, with padding 1",
     ),
     "an average beyond the map": (
-        lambda: nn.Sequential(nn.AvgPool2d(3, ceil_mode=True), *head(3, 9)),
-        UnsupportedError, r"^AvgPool2d '0': ceil_mode",
+        lambda: nn.Sequential(nn.AvgPool2d(3, 2, 1, ceil_mode=True), *head(3, 25)),
+        UnsupportedError, r"^AvgPool2d '0': ceil_mode with padding that counts",
     ),
     "adaptive windows of different sizes": (
         lambda: nn.Sequential(nn.AdaptiveAvgPool2d(3), *head(3, 9)),

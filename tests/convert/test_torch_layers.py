@@ -144,6 +144,7 @@ REAL: dict[str, tuple[Callable[[], nn.Module], Shape, dict[str, int]]] = {
     "average pool that does not": (
         lambda: nn.AvgPool2d(3, 1, 1, count_include_pad=False), IMAGE, {"AVERAGE_POOL_2D": 1}
     ),
+    "average pool, ceil mode": (lambda: nn.AvgPool2d(2, ceil_mode=True), (6, 7, 9), {"AVERAGE_POOL_2D": 1}),
     "average pool of another divisor": (
         lambda: nn.AvgPool2d(2, divisor_override=3), IMAGE, {"AVERAGE_POOL_2D": 1, "MUL": 1}
     ),
@@ -269,7 +270,7 @@ BINARY: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
     "groups of 16": (
         binary(chain(QuantConv2d(32, 8, 3, groups=2, pad_value=0))),
         {"CONV_2D": 3, "LceQuantize": 2, "LceDequantize": 1, "SLICE": 2, "CONCATENATION": 1, "LceBconv2d": 1,
-         "MUL": 1, "ADD": 1, "RESHAPE": 1},
+         "MUL": 1, "ADD": 1, "RESHAPE": 2},
     ),
     "batch norm behind a max pool": (
         binary(QuantConv2d(32, 40, 3), nn.MaxPool2d(2), nn.BatchNorm2d(40)),
@@ -296,6 +297,10 @@ BINARY: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
         binary(Call(lambda x, f: torch.cat([x, f(x)], 1), chain(QuantConv2d(32, 32, 3)))),
         {**FLOAT, "CONCATENATION": 1},
     ),
+    "dense behind a map of 20 channels": (
+        binary(channels=20), {"CONV_2D": 1, "LceQuantize": 1, "LceBconv2d": 1, "RESHAPE": 2}
+    ),
+    "dense behind a binary convolution of 20 channels": (binary(chain(QuantConv2d(32, 20, 3))), BITS),
     "dense behind a mean": (binary(Call(lambda x: x.mean((2, 3)))), {"CONV_2D": 1, "MEAN": 1, "LceQuantize": 1,
                                                                       "LceBconv2d": 1, "RESHAPE": 2}),
 }  # fmt: skip
@@ -362,8 +367,8 @@ def test_what_is_deployed_otherwise_is_said(tmp_path: Path, caplog: pytest.LogCa
     dead = binary(chain(QuantConv2d(32, 32, 3, groups=32)), nn.ReLU())()
     convert(randomized(dead), tmp_path / "m.tflite", example_input=torch.zeros(1, 3, 8, 10))
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    small_groups = "groups of fewer than 32 channels have no binary form in LCE"
     assert said == [
-        "0.2.0: groups of fewer than 32 channels have no binary form in LCE: "
-        "computed as a real-valued convolution of +-1",
+        f"0.2.0: {small_groups}: computed as a real-valued convolution of +-1",
         "0.3: never negative, so that every sign behind it is +1: remove it, or train without it",
     ]

@@ -35,9 +35,13 @@ class Value:
 
     tensor: str
     layout: Layout
+    #: the map [1, H, W, C] whose elements a FLAT tensor of another shape holds in that order
+    map_shape: tuple[int, ...] | None = None
 
     def as_source(self, stored: Array, shape: tuple[int, ...]) -> Array:
         """Values [M, ...] of the tensor in the source's order and in `shape`, the source's, with M in front."""
+        if self.map_shape is not None:
+            stored = stored.reshape(len(stored), *self.map_shape[1:])
         ordered = stored if self.layout is Layout.PLAIN or stored.ndim != 4 else stored.transpose(0, 3, 1, 2)
         return np.ascontiguousarray(ordered).reshape(len(stored), *shape[1:])
 
@@ -66,6 +70,10 @@ class GraphBuilder:
     def is_constant(self, tensor: str) -> bool:
         """Whether a tensor is a constant."""
         return self.tensors[tensor].is_constant
+
+    def producer(self, tensor: str) -> Node | None:
+        """The node that computes a tensor, None for the input and constants."""
+        return next((node for node in reversed(self.nodes) if node.output == tensor), None)
 
     def note(self, layer: str, text: str) -> None:
         """Say something about how a layer is deployed."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor, fx, nn
 
 from onebit.convert.builder import GraphBuilder, Layout, Value
-from onebit.convert.importers import Layer, find_importer, supported_modules
+from onebit.convert.importers import Layer, find_importer, signed_input, supported_modules
 from onebit.convert.operations import Concat, Permute, Reshape, Slice
 from onebit.convert.trace import Traced, trace
 from onebit.core import Graph, spec
@@ -76,7 +76,7 @@ def import_torch(source: nn.Module, example_input: Tensor, metadata: ModelMetada
         if left_out or (isinstance(layer, KEEPING_SIGNS) and not sign_only.isdisjoint(sources(node))):
             sign_only.add(node)
         if _signs(traced, node):
-            signs[node] = _signed(build, inputs[0])
+            signs[node] = signed_input(build, layer, inputs[0])
     for name, note in build.notes.items():
         log.warning("%s: %s", name, note)
     output = _logits(build, traced, values[traced.output])
@@ -113,15 +113,6 @@ def _only_signed(traced: Traced, node: fx.Node) -> bool:
 
 def _signs(traced: Traced, node: fx.Node) -> bool:
     return getattr(traced.layer(node), "onebit_kind", None) in SIGNING_KINDS
-
-
-def _signed(build: GraphBuilder, value: Value) -> Value:
-    """The packed signs that a binary layer reads of `value`, the same ones that its importer made."""
-    shape = build.shape(value.tensor)
-    if value.layout is Layout.PLAIN and len(shape) == 4:
-        return Value(build.sign(build.image(value)), Layout.IMAGE)
-    tensor = value.tensor if len(shape) == 4 else build.reshape(value.tensor, (1, 1, *shape))
-    return Value(build.sign(tensor), value.layout if len(shape) == 4 else Layout.FLAT)
 
 
 def _logits(build: GraphBuilder, traced: Traced, value: Value) -> str:

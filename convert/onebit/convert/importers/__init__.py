@@ -5,9 +5,9 @@ Importing this package fills the registry; a family of layers is a module.
 
 from onebit.convert.importers import elementwise, linear, movement, pooling
 from onebit.convert.importers.base import Importer, Layer, find_importer, imports, supported_modules, to_numpy
-from onebit.convert.importers.elementwise import activation_of, batch_norm_constants
+from onebit.convert.importers.linear import signed_input
 
 __all__ = [
-    "Importer", "Layer", "activation_of", "batch_norm_constants", "elementwise", "find_importer", "imports", "linear",
-    "movement", "pooling", "supported_modules", "to_numpy",
+    "Importer", "Layer", "elementwise", "find_importer", "imports", "linear", "movement", "pooling", "signed_input",
+    "supported_modules", "to_numpy",
 ]  # fmt: skip

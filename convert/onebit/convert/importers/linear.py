@@ -7,6 +7,7 @@ A binary dense layer is a binary convolution whose kernel is as large as the map
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from onebit.core.bits import WORD_BITS
 from onebit.core.errors import BadInputError
 from onebit.core.graph import Array
 from onebit.core.ops import (
+    Add,
     Axis,
     BinaryWindow,
     Concatenation,
@@ -31,7 +33,13 @@ from onebit.core.ops import (
     FullyConnected,
     LceBconv2d,
     LceDequantize,
+    MaxPool2d,
+    Mul,
     Padding,
+    Prelu,
+    Relu,
+    Relu6,
+    ReluN1To1,
 )
 
 #: how far |w| of a binary layer may be from its channel's scale, relative to it
@@ -203,7 +211,7 @@ def import_quant_conv2d(build: GraphBuilder, layer: Layer, x: Value) -> Value:
     conv = layer.module
     geometry = Geometry.of(layer)
     negative, scale = binary_weight(layer)
-    signs = build.sign(build.image(x))
+    signs = signed_input(build, conv, x).tensor
     per_group = conv.in_channels // conv.groups
     if conv.groups > 1 and per_group % WORD_BITS:
         return _grouped_signs(build, layer, signs, negative, scale)
@@ -252,7 +260,33 @@ def import_quant_linear(build: GraphBuilder, layer: Layer, x: Value) -> Value:
     """Binary dense layer: LceBconv2d, VALID, with a kernel as large as the map; the result is [1, 1, 1, O]."""
     _refuse_unflattened(layer)
     negative, scale = binary_weight(layer)
+    signs = signed_input(build, layer.module, x)
+    filters = negative if x.layout is Layout.PLAIN else hwc_order(negative, build.shape(x.tensor))
+    shaped = filters.reshape(len(filters), *build.shape(signs.tensor)[1:])
+    return Value(_binary_conv(build, layer, signs.tensor, shaped, scale, layer.name), Layout.FLAT)
+
+
+def signed_input(build: GraphBuilder, module: Any, x: Value) -> Value:
+    """The packed signs that a binary layer reads of `x`, the same ones for all layers that read it so.
+
+    Of a map whose last word per pixel is not full, a dense layer would hold weights for the rest of it; the map is
+    flattened before its signs are packed, unless they may come packed from a binary convolution.
+    """
+    if module.onebit_kind == "quant_conv2d":
+        return Value(build.sign(build.image(x)), Layout.IMAGE)
     shape = build.shape(x.tensor)
-    source = x.tensor if len(shape) == 4 else build.reshape(x.tensor, (1, 1, *shape))
-    filters = hwc_order(negative, shape)
-    return Value(_binary_conv(build, layer, build.sign(source), filters, scale, layer.name), Layout.FLAT)
+    if len(shape) == 4:
+        single = shape[1] * shape[2] == 1
+        if single or shape[3] % WORD_BITS == 0 or _comes_in_bits(build, x.tensor):
+            return Value(build.sign(x.tensor), x.layout)
+        flat = build.reshape(x.tensor, (1, 1, 1, prod(shape)))
+        return Value(build.sign(flat), x.layout, shape)
+    return Value(build.sign(build.reshape(x.tensor, (1, 1, 1, prod(shape)))), Layout.FLAT)
+
+
+def _comes_in_bits(build: GraphBuilder, tensor: str) -> bool:
+    """Whether only operators that thresholds may replace lie between a binary convolution and `tensor`."""
+    node = build.producer(tensor)
+    while node is not None and isinstance(node.op, Mul | Add | MaxPool2d | Prelu | Relu | Relu6 | ReluN1To1):
+        node = build.producer(node.inputs[0] or "")
+    return node is not None and isinstance(node.op, LceBconv2d)

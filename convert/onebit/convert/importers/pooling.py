@@ -56,18 +56,18 @@ def import_avg_pool(build: GraphBuilder, layer: Layer, x: Value) -> Value:
     """AVERAGE_POOL_2D; zeros that count (count_include_pad) are added in front of it."""
     pool = layer.module
     tensor, size, stride = build.image(x), pair(pool.kernel_size), pair(pool.stride)
-    border = reach(layer.in_shape[2:], layer.out_shape[2:], size, stride, (1, 1), pair(pool.padding))
-    if any(after > allowed for (_, after), allowed in zip(border, pair(pool.padding), strict=True)):
-        raise layer.unsupported("ceil_mode that makes a window reach outside", fix="use ceil_mode=False")
     padding = Padding.VALID
-    if pool.count_include_pad:
+    if pool.count_include_pad and any(pair(pool.padding)):
+        border = reach(layer.in_shape[2:], layer.out_shape[2:], size, stride, (1, 1), pair(pool.padding))
+        if any(after > allowed for (_, after), allowed in zip(border, pair(pool.padding), strict=True)):
+            raise layer.unsupported("ceil_mode with padding that counts", fix="use ceil_mode=False")
         tensor = add_border(build, tensor, border, 0.0, layer.name)
     else:
         found = _windows(layer, size, stride, pool.padding)
         padding = found.padding
         if found.has_border:
             raise layer.unsupported(
-                f"count_include_pad=False with padding {pool.padding} and stride {stride} on a map of "
+                f"a mean of what lies inside the map, with padding {pool.padding} and stride {stride} on "
                 f"{list(layer.in_shape[2:])}",
                 fix="use padding=0, or padding that is TensorFlow's SAME",
             )

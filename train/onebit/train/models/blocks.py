@@ -80,6 +80,11 @@ class Joined(nn.Module):
         return torch.cat([branch(x) for branch in self.branches], dim=1)
 
 
+def shrink(stride: int) -> list[nn.Module]:
+    """The average pool of a shortcut; the last windows of an odd map are cut off, as SAME padding wants it."""
+    return [nn.AvgPool2d(stride, ceil_mode=True)] if stride > 1 else []
+
+
 def growing_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     """A shortcut without weights: average pool, the channels repeated, batch norm; the identity where nothing changes.
 
@@ -87,16 +92,14 @@ def growing_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Mod
     """
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
-    pool = [nn.AvgPool2d(stride)] if stride > 1 else []
-    return nn.Sequential(*pool, RepeatChannels(out_channels // in_channels), nn.BatchNorm2d(out_channels))
+    return nn.Sequential(*shrink(stride), RepeatChannels(out_channels // in_channels), nn.BatchNorm2d(out_channels))
 
 
 def real_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     """Average pool, real-valued 1x1 convolution and batch norm; the identity where nothing changes."""
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
-    pool = [nn.AvgPool2d(stride)] if stride > 1 else []
-    return nn.Sequential(*pool, real_conv(in_channels, out_channels, 1))
+    return nn.Sequential(*shrink(stride), real_conv(in_channels, out_channels, 1))
 
 
 def pooled_head(channels: int, classes: int) -> nn.Sequential:

@@ -19,6 +19,7 @@ from onebit.train.models.blocks import (
     pooled_head,
     real_conv,
     real_shortcut,
+    shrink,
 )
 
 Shape = tuple[int, int, int]
@@ -136,7 +137,7 @@ def _reactnet_unit(channels: int, width: int, stride: int, kernel_size: int, qua
     def half() -> nn.Module:
         conv = binary_conv(channels, channels, kernel_size, stride=stride, quantizer=quantizer)
         body = nn.Sequential(RSign(channels), *conv)
-        return Residual(body, nn.AvgPool2d(stride) if stride > 1 else None)
+        return Residual(body, nn.Sequential(*shrink(stride)))
 
     halves = [half() for _ in range(width // channels)]
     return nn.Sequential(halves[0] if len(halves) == 1 else Joined(*halves), RPReLU(width))
@@ -192,5 +193,5 @@ def resnet8_hybrid(
         Residual(body, after=nn.ReLU()),
     ]
     for channels in widths[:-1]:
-        layers += [Joined(nn.AvgPool2d(2), separable(channels, 2)), Residual(separable(2 * channels, 1))]
+        layers += [Joined(*shrink(2), separable(channels, 2)), Residual(separable(2 * channels, 1))]
     return nn.Sequential(*layers, pooled_head(widths[-1], classes))
