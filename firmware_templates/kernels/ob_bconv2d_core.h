@@ -9,13 +9,9 @@
 #endif
 
 /* Copy the window of output pixel (oy, ox) to `patch` as [groups][KH][KW][group_words], outside pixels as 0.
- * Returns the number of taps outside the image. */
-int32_t ob_bconv2d_gather(const ob_bconv2d_params *params, const uint32_t *input, int32_t oy, int32_t ox,
-                          uint32_t *patch);
-
-/* What zero padding adds to x for one filter: the sum over outside taps of tap_channels - 2 * popcount(tap). The
- * gathered zeros have counted popcount(tap) differing signs for each of them. */
-int32_t ob_bconv2d_outside(const ob_bconv2d_params *params, const uint32_t *filter, int32_t oy, int32_t ox);
+ * Returns NULL, or with zero padding where some taps are outside, the corrections of x [O]. */
+const int16_t *ob_bconv2d_gather(const ob_bconv2d_params *params, const uint32_t *input, const int16_t *border,
+                                 int32_t oy, int32_t ox, uint32_t *patch);
 
 /* h, l = carry and sum of the bitwise addition a + b + c (a full adder on 32 lanes). */
 #define OB_CSA(h, l, a, b, c)                \
@@ -79,7 +75,6 @@ typedef struct {
   int32_t row_words;     /* words of one filter */
   int32_t group_outputs; /* output channels per group; out_channels for one group */
   int32_t out_channels;
-  bool zero_padded;
 } ob_bconv2d_shape;
 
 static inline ob_bconv2d_shape ob_bconv2d_shape_of(const ob_bconv2d_params *params) {
@@ -87,20 +82,17 @@ static inline ob_bconv2d_shape ob_bconv2d_shape_of(const ob_bconv2d_params *para
       .row_words = params->window.kernel_h * params->window.kernel_w * (params->words / params->groups),
       .group_outputs = params->out_channels / params->groups,
       .out_channels = params->out_channels,
-      .zero_padded = params->tap_channels > 0,
   };
   return shape;
 }
 
-/* x of output channel o for a gathered window; `outside` is what ob_bconv2d_gather returned. */
-static inline int32_t ob_bconv2d_x(const ob_bconv2d_params *params, const ob_bconv2d_shape *shape,
-                                   const uint32_t *patch, const uint32_t *filter, int32_t o, int32_t oy, int32_t ox,
-                                   int32_t outside) {
+/* x of output channel o for a gathered window; `correction` is what ob_bconv2d_gather returned. */
+static inline int32_t ob_bconv2d_x(const ob_bconv2d_shape *shape, const uint32_t *patch, const uint32_t *filter,
+                                   int32_t o, const int16_t *correction) {
   const bool one_group = shape->group_outputs == shape->out_channels;
   const uint32_t *signs = one_group ? patch : patch + o / shape->group_outputs * shape->row_words;
-  const uint32_t *row = filter + o * shape->row_words;
-  const int32_t x = 2 * ob_count_differing(signs, row, shape->row_words);
-  return outside > 0 && shape->zero_padded ? x + ob_bconv2d_outside(params, row, oy, ox) : x;
+  const int32_t x = 2 * ob_count_differing(signs, filter + o * shape->row_words, shape->row_words);
+  return correction == NULL ? x : x + correction[o];
 }
 
 #endif

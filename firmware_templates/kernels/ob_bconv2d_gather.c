@@ -1,9 +1,5 @@
 #include "ob_bconv2d_core.h"
 
-static bool inside(const ob_window *w, int32_t y, int32_t x) {
-  return y >= 0 && y < w->in_h && x >= 0 && x < w->in_w;
-}
-
 static uint32_t *fill(uint32_t *patch, int32_t n) {
   for (int32_t i = 0; i < n; ++i) {
     *patch++ = 0u;
@@ -11,8 +7,8 @@ static uint32_t *fill(uint32_t *patch, int32_t n) {
   return patch;
 }
 
-int32_t ob_bconv2d_gather(const ob_bconv2d_params *params, const uint32_t *input, int32_t oy, int32_t ox,
-                          uint32_t *patch) {
+const int16_t *ob_bconv2d_gather(const ob_bconv2d_params *params, const uint32_t *input, const int16_t *border,
+                                 int32_t oy, int32_t ox, uint32_t *patch) {
   const ob_window *w = &params->window;
   const int32_t words = params->words;
   const int32_t group_words = words / params->groups;
@@ -41,24 +37,10 @@ int32_t ob_bconv2d_gather(const ob_bconv2d_params *params, const uint32_t *input
     }
     patch = fill(patch, (w->kernel_h - y_end) * row_words);
   }
-  return w->kernel_h * w->kernel_w - (y_end - y_first) * (x_end - x_first);
-}
-
-int32_t ob_bconv2d_outside(const ob_bconv2d_params *params, const uint32_t *filter, int32_t oy, int32_t ox) {
-  const ob_window *w = &params->window;
-  const int32_t group_words = params->words / params->groups;
-  const int32_t y0 = oy * w->stride_h - w->pad_h;
-  const int32_t x0 = ox * w->stride_w - w->pad_w;
-  int32_t sum = 0;
-  for (int32_t ky = 0; ky < w->kernel_h; ++ky) {
-    for (int32_t kx = 0; kx < w->kernel_w; ++kx, filter += group_words) {
-      if (!inside(w, y0 + ky * w->dilation_h, x0 + kx * w->dilation_w)) {
-        sum += params->tap_channels;
-        for (int32_t i = 0; i < group_words; ++i) {
-          sum -= 2 * ob_popcount(filter[i]);
-        }
-      }
-    }
+  const bool all_inside = y_end - y_first == w->kernel_h && x_end - x_first == w->kernel_w;
+  if (border == NULL || all_inside) {
+    return NULL;
   }
-  return sum;
+  const int32_t number = border[oy] * params->border_cols + border[w->out_h + ox] - params->border_skip;
+  return border + w->out_h + w->out_w + number * params->out_channels;
 }

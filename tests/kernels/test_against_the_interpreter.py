@@ -113,7 +113,7 @@ MIXED = [
     "zeros_33",
     "groups_2",
     "table",
-    "float_stage",
+    "segments",
     "int8_pools",
     "copy_int8",
     "ranges_zero_padded",

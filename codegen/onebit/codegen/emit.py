@@ -29,7 +29,14 @@ from onebit.core.metadata import Preprocessing
 ELEMENT_TYPES = {
     DType.FLOAT32: "float", DType.INT8: "int8_t", DType.BITS: "uint32_t", DType.INT32: "int32_t", DType.BOOL: "bool",
 }  # fmt: skip
-ARRAY_TYPES = {"float32": "float", "int8": "int8_t", "uint32": "uint32_t", "int32": "int32_t", "bool": "bool"}
+ARRAY_TYPES = {
+    "float32": "float",
+    "int8": "int8_t",
+    "int16": "int16_t",
+    "uint32": "uint32_t",
+    "int32": "int32_t",
+    "bool": "bool",
+}
 
 
 @dataclass(frozen=True)
@@ -354,6 +361,7 @@ def array_text(declaration: str, data: Array, comment: str) -> ArrayText:
 _ELEMENT_FORMATS: Final[dict[str, tuple[Callable[[Any], str], int]]] = {
     "float32": (float_literal, 6),
     "int8": (str, 20),
+    "int16": (str, 16),
     "uint32": ("0x{:08X}u".format, 8),
     "int32": (int_literal, 10),
     "bool": (lambda value: str(value).lower(), 16),

@@ -18,6 +18,7 @@ from onebit.codegen.kernel import (
     Struct,
     register_kernel,
 )
+from onebit.codegen.kernels.border import corrections
 from onebit.codegen.kernels.common import constant, window_fields
 from onebit.codegen.ops import (
     BinaryConvBitTable,
@@ -48,9 +49,14 @@ def _params(view: View) -> Struct:
         "words": words_for(window.channels_in),
         "groups": window.groups(filters),
         "out_channels": filters.shape[0],
-        "tap_channels": filters.shape[3] if window.zero_padded else 0,
+        **corrections(window, view.input(0), filters).fields,
     }
     return Struct("ob_bconv2d_params", fields)
+
+
+def _border(view: View) -> Arg:
+    table = corrections(_window(view), view.input(0), view.input(1)).table
+    return Constant("border", table) if table.size else Literal(0)
 
 
 def _patch(view: View) -> Scratch:
@@ -69,7 +75,15 @@ def _kernel(
     name: str, op: type[Op], stage: Callable[[View], tuple[Arg, ...]], dtype: DType, extra: float = 0.0
 ) -> Kernel:
     def lower(view: View) -> tuple[Arg, ...]:
-        return (_params(view), Input(), constant("filter", view.input(1)), *stage(view), _patch(view), Output())
+        return (
+            _params(view),
+            Input(),
+            constant("filter", view.input(1)),
+            _border(view),
+            *stage(view),
+            _patch(view),
+            Output(),
+        )
 
     return register_kernel(
         Kernel(
