@@ -104,7 +104,7 @@ def _print(result: object) -> None:
         ("reference", f"{result.engine}{_percent(result.reference_accuracy)}"),
         ("generated C", f"{equal}{_percent(result.generated_accuracy)}"),
         ("flash", f"{result.weight_bytes:,} bytes constants, {_bytes(result.code_bytes)} code"),
-        ("RAM", f"{arena}, {_bytes(result.stack_bytes)} stack"),
+        ("RAM", f"{arena}, {_bytes(result.stack_bytes)} stack{_at_most(result.stack_bound_bytes)}"),
     ]
     if result.instructions is not None:
         rows.append(("instructions", f"{result.instructions:,} per inference"))
@@ -136,6 +136,10 @@ def _print(result: object) -> None:
 
 def _percent(accuracy: float | None) -> str:
     return "" if accuracy is None else f", accuracy {100 * accuracy:.2f} %"
+
+
+def _at_most(count: int | None) -> str:
+    return "" if count is None else f" (no input needs more than {count:,})"
 
 
 def _bytes(count: int | None) -> str:

@@ -31,6 +31,7 @@ from onebit.simulate.emulators.counting import NATIVE
 from onebit.simulate.emulators.elf import Image, is_elf, read_image, section_bytes
 from onebit.simulate.emulators.qemu import QemuEmulator
 from onebit.simulate.emulators.unicorn import UnicornEmulator
+from onebit.simulate.stack import CALL_GRAPH_FLAG, read_call_graph
 from onebit.simulate.toolchain import MODEL_FLAGS, WARNINGS, Compiler
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,8 @@ class Build:
 
     `program` is an executable of the host or an ELF image for the emulated core. `code_bytes` and `rodata_bytes` are
     those of the model's and the kernels' objects alone (None where objects are not ELF). `kernel_objects` are the
-    objects of all sources but the model's own file: a layers build links the same files.
+    objects of all sources but the model's own file: a layers build links the same files. No inference can need more
+    stack than `stack_bound_bytes`: known of emulated cores with GCC, unless the model needs functions of libgcc.
     """
 
     program: Path
@@ -69,6 +71,7 @@ class Build:
     code_bytes: int | None
     rodata_bytes: int | None
     kernel_objects: tuple[Path, ...]
+    stack_bound_bytes: int | None
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,9 @@ def build(
     _write_adapter(folder / "onebit_model.h", model_name, input_bytes, output_bytes)
     system = () if target.isa == "host" else (NATIVE / "include",)
     defines = ("ONEBIT_LAYERS=1",) if layers else ()
-    strict = (*MODEL_FLAGS, *WARNINGS)
+    # not on the host, whose functions may use memory below their frames (x86-64's red zone)
+    call_graph = (CALL_GRAPH_FLAG,) if compiler.writes_call_graphs and target.emulated else ()
+    strict = (*MODEL_FLAGS, *WARNINGS, *call_graph)
 
     model = compiler.compile(
         [model_source], folder, include=(sources, *system), defines=defines, optimize=optimize, extra=strict
@@ -129,7 +134,7 @@ def build(
         )
     else:
         kernel_objects = release.kernel_objects
-    harness = _compile_harness(compiler, folder, (folder, sources, NATIVE, *system), defines)
+    harness = _compile_harness(compiler, folder, (folder, sources, NATIVE, *system), defines, call_graph)
     script = None if target.emulation is None else _write_linker_script(folder / "memory.ld", target.emulation)
     program = compiler.link([*harness, *model, *kernel_objects], folder / f"{model_name}.elf", script=script)
     counted = [*model, *kernel_objects]
@@ -145,6 +150,7 @@ def build(
         code_bytes=sum(section_bytes(path, ".text") for path in counted) if sizes else None,
         rodata_bytes=sum(section_bytes(path, ".rodata") for path in counted) if sizes else None,
         kernel_objects=kernel_objects,
+        stack_bound_bytes=read_call_graph([*harness, *counted]).bound(f"{model_name}_invoke"),
     )
 
 
@@ -251,7 +257,7 @@ def _run_on_host(job: Job) -> RunResult:
 
 
 def _compile_harness(
-    compiler: Compiler, folder: Path, include: tuple[Path, ...], defines: tuple[str, ...]
+    compiler: Compiler, folder: Path, include: tuple[Path, ...], defines: tuple[str, ...], call_graph: tuple[str, ...]
 ) -> list[Path]:
     compile_all: Callable[..., list[Path]] = compiler.compile
     if compiler.target.isa == "host":
@@ -266,7 +272,7 @@ def _compile_harness(
     )
     loops = ("-fno-tree-loop-distribute-patterns",) if compiler.kind == "gcc" else ()
     return objects + compile_all(
-        [NATIVE / "runtime.c"], folder, extra=("-ffreestanding", "-fno-builtin", *loops), **common
+        [NATIVE / "runtime.c"], folder, extra=("-ffreestanding", "-fno-builtin", *loops, *call_graph), **common
     )
 
 

@@ -83,6 +83,7 @@ class SimulationResult:
     arena_bytes: int
     arena_lower_bound_bytes: int
     stack_bytes: int | None
+    stack_bound_bytes: int | None
     weight_bytes: int
     code_bytes: int | None
     instructions: int | None

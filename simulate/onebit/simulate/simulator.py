@@ -16,7 +16,7 @@ from onebit.codegen.generate import model_content
 from onebit.codegen.options import Arena, Optimize
 from onebit.codegen.targets import TARGETS
 from onebit.core import read_model
-from onebit.core.errors import BadInputError
+from onebit.core.errors import BadInputError, VerificationError
 from onebit.core.files import atomic_write_bytes
 from onebit.core.graph import Array, Graph
 from onebit.core.metadata import ModelMetadata, Preprocessing
@@ -188,9 +188,18 @@ def _run(
             run.counts = [a + b for a, b in zip(run.counts or [0] * len(result.counts), result.counts, strict=True)]
         run.stack_bytes = max(run.stack_bytes or 0, result.stack_bytes)
         run.emulator = result.emulator
+        _check_stack(result.stack_bytes, code.release)
         if progress is not None:
             progress(min(start + CHUNK, count), count)
     return run
+
+
+def _check_stack(used: int, build: harness.Build) -> None:
+    bound = build.stack_bound_bytes
+    if bound is not None and used > bound:
+        raise VerificationError(
+            f"an inference used {used} bytes of stack, its functions need at most {bound}", where=build.model_name
+        )
 
 
 def _compare_chunk(
@@ -279,6 +288,7 @@ def _result(
         arena_bytes=program.arena_bytes,
         arena_lower_bound_bytes=program.plan.lower_bound_bytes,
         stack_bytes=run.stack_bytes,
+        stack_bound_bytes=code.release.stack_bound_bytes,
         weight_bytes=program.weight_bytes,
         code_bytes=code.release.code_bytes,
         instructions=None if run.counts is None else round(sum(run.counts[1:]) / count),

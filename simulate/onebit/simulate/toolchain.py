@@ -23,6 +23,7 @@ from typing import Literal
 from onebit.codegen.options import OPTIMIZE_FLAGS, Optimize
 from onebit.codegen.targets import Target
 from onebit.core.errors import BadInputError, ToolMissingError, VerificationError
+from onebit.simulate.stack import GCC_WITH_CALL_GRAPH
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,11 @@ class Compiler:
     def identity(self) -> tuple[str, str]:
         """(name and version, flags): what golden instruction counts are keyed by, next to the optimisation level."""
         return f"{self.name} {self.version}", " ".join((*BASE_FLAGS, *self.flags))
+
+    @property
+    def writes_call_graphs(self) -> bool:
+        """Whether `onebit.simulate.stack` can read from this compiler what a function calls, and its frame."""
+        return self.kind == "gcc" and int(self.version.split(".")[0]) >= GCC_WITH_CALL_GRAPH
 
     def compile(
         self,
