@@ -17,6 +17,7 @@ import torch
 from onebit.codegen import find_target
 from onebit.convert import convert
 from onebit.core import Graph, read_model, write_model
+from onebit.core.errors import UnsupportedError
 from onebit.core.graph import Array
 from onebit.simulate.oracle import LceOracle
 from onebit.simulate.toolchain import find_compiler
@@ -27,7 +28,9 @@ from support.method_runs import SIZE, Run, batch, make
 SAMPLES = 16
 FORMS = ("float", "int8")
 COMBINED = ("er_weights", "er_activations", "er_gradient")
-CASES = {**{name: (name,) for name in method_names()}, "er_bnn": COMBINED}
+#: what these leave needs additions of two maps, which the converter does not import yet
+NOT_CONVERTED = ("adabin", "dynamic_distribution")
+CASES = {**{name: (name,) for name in method_names() if name not in NOT_CONVERTED}, "er_bnn": COMBINED}
 
 
 def images() -> Array:
@@ -48,6 +51,12 @@ def converted(names: tuple[str, ...], folder: Path, case: str) -> dict[str, Grap
         convert(run.net, out, example_input=example, int8=int8, calibration=calibration, samples=images())
         graphs[out.stem] = read_model(out)
     return graphs
+
+
+@pytest.mark.parametrize("case", NOT_CONVERTED)
+def test_refused_by_the_converter(case: str, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="unsupported: .*add"):
+        converted((case,), tmp_path, case)
 
 
 @pytest.fixture(scope="module")
