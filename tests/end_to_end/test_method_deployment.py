@@ -17,7 +17,6 @@ import torch
 from onebit.codegen import find_target
 from onebit.convert import convert
 from onebit.core import Graph, read_model, write_model
-from onebit.core.errors import UnsupportedError
 from onebit.core.graph import Array
 from onebit.simulate.oracle import LceOracle
 from onebit.simulate.toolchain import find_compiler
@@ -26,11 +25,14 @@ from support.host_code import HostCode, build
 from support.method_runs import SIZE, Run, batch, make
 
 SAMPLES = 16
-FORMS = ("float", "int8")
 COMBINED = ("er_weights", "er_activations", "er_gradient")
-#: what these leave needs additions of two maps, which the converter does not import yet
-NOT_CONVERTED = ("adabin", "dynamic_distribution")
-CASES = {**{name: (name,) for name in method_names() if name not in NOT_CONVERTED}, "er_bnn": COMBINED}
+#: the converter takes more than a quarter of an int8 MEAN's values one step off for a wrong file, which small maps have
+FLOAT_ONLY = ("dynamic_distribution",)
+CASES = {**{name: (name,) for name in method_names()}, "er_bnn": COMBINED}
+
+
+def forms_of(case: str) -> tuple[str, ...]:
+    return ("float",) if case in FLOAT_ONLY else ("float", "int8")
 
 
 def images() -> Array:
@@ -43,7 +45,7 @@ def converted(names: tuple[str, ...], folder: Path, case: str) -> dict[str, Grap
     run.finish()
     run.net.eval()
     graphs = {}
-    for form in FORMS:
+    for form in forms_of(case):
         out = folder / f"{case}_{form}.tflite"
         int8 = form == "int8"
         calibration = images() if int8 else None
@@ -51,12 +53,6 @@ def converted(names: tuple[str, ...], folder: Path, case: str) -> dict[str, Grap
         convert(run.net, out, example_input=example, int8=int8, calibration=calibration, samples=images())
         graphs[out.stem] = read_model(out)
     return graphs
-
-
-@pytest.mark.parametrize("case", NOT_CONVERTED)
-def test_refused_by_the_converter(case: str, tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="unsupported: .*add"):
-        converted((case,), tmp_path, case)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +74,7 @@ def lce(requires_package: Callable[[str], None]) -> LceOracle:
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_element_is_equal(case: str, graphs: dict[str, Graph], host: HostCode, lce: LceOracle) -> None:
-    for name in (f"{case}_{form}" for form in FORMS):
+    for name in (f"{case}_{form}" for form in forms_of(case)):
         graph, x = graphs[name], images()
         if name.endswith("int8"):
             quant = graph.input.quant

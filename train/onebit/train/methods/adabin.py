@@ -11,7 +11,7 @@ from onebit.core.errors import BadInputError
 from onebit.train.layers import BinaryLayer, QuantConv2d, QuantLinear, SameConv2d, bake_weights, binary_layers
 from onebit.train.methods.base import Attached, Method, checked_binary_layers
 from onebit.train.methods.er_bnn import RestoredWeight
-from onebit.train.methods.parts import along_channels, filter_mean, input_channels, replace_module
+from onebit.train.methods.parts import along_channels, filter_mean, replace_module
 
 SMALLEST_SCALE = 1e-2
 TINY = 1e-12
@@ -30,7 +30,7 @@ class AdaBinLayer(nn.Module):
     """A binary layer whose weights and inputs have two levels each, computed exactly by binary layers.
 
     With weights aw b + bw and inputs aa (s + ba): y = aa aw (b . s) + aa bw (1 . s) + aa ba (aw sum(b) + bw K). (1 . s)
-    is one filter of ones, shared by all output channels: `ones`; `spread` multiplies it per channel.
+    is one filter of ones, shared by all output channels: `ones`; `spread` multiplies it per channel and adds the bias.
     """
 
     def __init__(self, layer: BinaryLayer) -> None:
@@ -44,14 +44,15 @@ class AdaBinLayer(nn.Module):
                 stride=(layer.stride[0], layer.stride[1]), padding=layer.pad_mode, pad_value=layer.pad_value,
                 dilation=(layer.dilation[0], layer.dilation[1]), input_quantizer=layer.input_quantizer,
             )  # fmt: skip
-            self.spread: SameConv2d | nn.Linear = SameConv2d(1, outputs, 1, bias=False)
+            self.spread: SameConv2d | nn.Linear = SameConv2d(1, outputs, 1)
         else:
             self.ones = QuantLinear(layer.in_features, 1, input_quantizer=layer.input_quantizer)
-            self.spread = nn.Linear(1, outputs, bias=False)
+            self.spread = nn.Linear(1, outputs)
         with torch.no_grad():
             self.ones.weight.fill_(1.0)
         self.ones.requires_grad_(False)
         self.spread.requires_grad_(False)
+        self.threshold = nn.Parameter(torch.zeros(1), requires_grad=False)
         self.levels: _Levels | None = None
 
     def learn(self) -> None:
@@ -62,7 +63,8 @@ class AdaBinLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """As the layer it stands for."""
         if self.levels is None:
-            y: Tensor = self.main(x) + self.spread(self.ones(x))
+            centred = x - self.threshold
+            y: Tensor = self.main(centred) + self.spread(self.ones(centred))
             return y
         z = (x - self.levels.offset) / self.levels.scale
         scale, spread, bias = (along_channels(v, x) for v in self._coefficients(self.levels))
@@ -85,11 +87,11 @@ class AdaBinLayer(nn.Module):
         if self.levels is None:
             return
         scale, spread, bias = self._coefficients(self.levels)
-        threshold = self.levels.offset.expand(input_channels(self.main))
-        self.main.output_scale, self.main.bias = nn.Parameter(scale), nn.Parameter(bias)
-        for layer in (self.main, self.ones):
-            layer.input_threshold = nn.Parameter(threshold.clone())
+        self.main.output_scale = nn.Parameter(scale)
+        self.threshold.fill_(self.levels.offset)
         self.spread.weight.copy_(spread.reshape(self.spread.weight.shape))
+        assert self.spread.bias is not None
+        self.spread.bias.copy_(bias)
         bake_weights(self.main)
         self.levels = None
 
