@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,7 +39,11 @@ class _Source:
 
 def convert(
     source: Annotated[
-        str, typer.Argument(metavar="SRC", help="model.pt of onebit train, a .tflite, or package.module:function.")
+        str,
+        typer.Argument(
+            metavar="SRC",
+            help="model.pt of onebit train, .keras, .h5, a SavedModel, a .tflite, or package.module:function.",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="M.tflite", help="The file to write.")],
     int8: Annotated[bool, typer.Option("--int8", help="int8 input, output and real-valued layers.")] = False,
@@ -71,19 +76,20 @@ def convert(
 
     method = RangeMethod.parse(ranges)
     found = _resolve(source, input_shape, _preprocessing(mean, std, input_range))
-    samples = _samples(found, calibration, data_dir)
-    result = convert_model(
-        found.model,
-        out,
-        metadata=found.metadata,
-        example_input=found.example_input,
-        int8=int8,
-        calibration=_calibration(found, calibration, data_dir) if int8 else None,
-        ranges=method,
-        samples=None if samples is None else samples.x,
-        labels=None if samples is None else samples.y,
-        oracle=find_oracle(),
-    )
+    with _held(found.model):
+        samples = _samples(found, calibration, data_dir)
+        result = convert_model(
+            found.model,
+            out,
+            metadata=found.metadata,
+            example_input=found.example_input,
+            int8=int8,
+            calibration=_calibration(found, calibration, data_dir) if int8 else None,
+            ranges=method,
+            samples=None if samples is None else samples.x,
+            labels=None if samples is None else samples.y,
+            oracle=find_oracle(),
+        )
     if as_json:
         emit_json(_payload(result))
     else:
@@ -93,14 +99,24 @@ def convert(
 # -------------------------------------------------------------------------------------------------------------- source
 
 
+def _held(model: Any) -> AbstractContextManager[Any]:
+    """Ends the child process of a Keras source."""
+    from onebit.convert import KerasSource
+
+    return model if isinstance(model, KerasSource) else nullcontext()
+
+
 def _resolve(source: str, input_shape: str | None, preprocessing: Preprocessing | None) -> _Source:
-    from onebit.convert import is_callable_spec, load_callable
+    from onebit.convert import is_callable_spec, is_keras_file, is_keras_model, load_callable, open_keras
 
     path = Path(source)
     metadata = None if preprocessing is None else ModelMetadata(preprocessing)
     if not path.exists() and is_callable_spec(source):
         model = load_callable(source)
         shape = None if input_shape is None else _shape(input_shape)
+        if is_keras_model(model):
+            opened = open_keras(model, shape)
+            return _Source(opened, metadata, None, opened.description.input_shape)
         example: Any = getattr(model, "example_input", None) if shape is None else _zeros(shape)
         if shape is None and getattr(example, "ndim", 0) in (2, 4):
             dims = tuple(int(d) for d in example.shape)
@@ -108,14 +124,19 @@ def _resolve(source: str, input_shape: str | None, preprocessing: Preprocessing 
         return _Source(model, metadata, example, shape)
     if input_shape is not None:
         raise BadInputError("--input-shape is for package.module:function", where=source, fix="leave it out")
-    if path.suffix.lower() in (".tflite", ".keras", ".h5", ".hdf5") or path.is_dir():
+    if is_keras_file(path):
+        opened = open_keras(path)
+        return _Source(opened, metadata, None, opened.description.input_shape)
+    if path.suffix.lower() == ".tflite":
         return _Source(path, metadata)
     if preprocessing is not None:
         raise BadInputError(
             "a checkpoint brings its own preprocessing", where=source, fix="leave out --mean, --std and --input-range"
         )
     if not path.exists():
-        raise BadInputError("no such file", where=source, fix="give model.pt, a .tflite or package.module:function")
+        raise BadInputError(
+            "no such file", where=source, fix="give model.pt, a Keras file, a .tflite or package.module:function"
+        )
     from onebit.train import load_checkpoint
 
     loaded = load_checkpoint(path)

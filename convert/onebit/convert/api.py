@@ -11,28 +11,39 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onebit.convert.int8 import MINMAX, Int8Report, Quantized, RangeMethod, quantize
+from onebit.convert.keras.source import KerasSource, import_keras, is_keras_file, is_keras_model, open_keras
 from onebit.convert.samples import check_calibration, check_samples, file_input, fitting_samples, random_samples
 from onebit.core import DType, Graph, Tensor, evaluate, read_model, write_model
-from onebit.core.errors import BadInputError, UnsupportedError, VerificationError
+from onebit.core.errors import BadInputError, VerificationError
 from onebit.core.files import atomic_write_bytes
 from onebit.core.graph import Array
 from onebit.core.metadata import ModelMetadata
 from onebit.core.oracle import NumpyOracle, Oracle
 from onebit.core.passes import Pass, run_passes
+from onebit.core.passes.binary_dense import binary_dense
 from onebit.core.passes.fold_batch_norm import fold_batch_norm
 from onebit.core.passes.fold_sign import fold_sign_into_bconv
 from onebit.core.passes.fuse_activation import fuse_activation
+from onebit.core.passes.merge_pads import merge_pads
 from onebit.core.passes.norm_before_pool import norm_before_pool
+from onebit.core.passes.pool_before_dequantize import pool_before_dequantize
 from onebit.core.passes.sign_before_pool import sign_before_pool
+from onebit.core.passes.sign_behind_reshape import sign_behind_reshape
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from onebit.convert.verify import Verified
+    from onebit.convert.verified import Verified
 
 PASSES: tuple[Pass, ...] = (
-    # first, so that a batch norm's activation goes into the convolution together with it
+    # what the guards of Keras sources had to split
+    merge_pads,
+    # what LCE's converter leaves in float: dense layers of +c and -c on signs, in a form that a file can hold
+    pool_before_dequantize,
+    binary_dense,
+    sign_behind_reshape,
+    # so that a batch norm's activation goes into the convolution together with it
     fuse_activation,
     # then a batch norm directly behind its convolution folds, and the sign too
     norm_before_pool,
@@ -46,8 +57,6 @@ PASSES: tuple[Pass, ...] = (
 
 EXACT_PASSES: tuple[Pass, ...] = (sign_before_pool, fold_sign_into_bconv)
 """Those of `PASSES` that leave every value as it is: for a finished file, which nothing else may change."""
-
-KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ class Converted:
 
 
 def convert(
-    source: nn.Module | Path | str,
+    source: Any,
     out: Path | str,
     *,
     metadata: ModelMetadata | None = None,
@@ -81,18 +90,25 @@ def convert(
 ) -> Converted:
     """Convert `source` to the file `out`, verified before it is written; on any error nothing is written.
 
-    `source` is a torch module, whose forward() takes one tensor [N, C, H, W] or [N, features] and returns [N, classes],
-    or the path of a `.tflite`, which is checked and copied as it is. `example_input` (torch, any N; only its shape
-    counts) defaults to the module's attribute of that name. `metadata` travels in the file. `int8` makes input, output
-    and all that is not binary int8, and needs `calibration`; `ranges` says how ranges follow from it. `calibration` and
-    `samples` (what the check compares on, default: seeded random inputs) are uint8 pixels or real inputs, [N, H, W, C]
-    or [N, features]; `labels` are the classes of `samples`, for the accuracy before and after quantization. `oracle`
-    executes the file in the check, by default onebit's own semantics.
+    `source` is a torch module, whose forward() takes one tensor [N, C, H, W] or [N, features] and returns [N, classes];
+    a Keras model, the path of a `.keras` or `.h5` file or SavedModel, or what `open_keras` made of one; or the path of
+    a `.tflite`, which is checked and copied as it is. `example_input` (any N; only its shape counts; torch: NCHW,
+    default the module's attribute of that name; Keras: NHWC, for a model without input shape). `metadata` travels in
+    the file. `int8` makes input, output and all that is not binary int8, and needs `calibration`; `ranges` says how
+    ranges follow from it. `calibration` and `samples` (what the check compares on, default: seeded random inputs) are
+    uint8 pixels or real inputs, [N, H, W, C] or [N, features]; `labels` are the classes of `samples`, for the accuracy
+    before and after quantization. `oracle` executes the file in the check, by default onebit's own semantics.
 
     Raises BadInputError and UnsupportedError, with the layer's name, and VerificationError, with the first layer whose
     result differs.
     """
     data = _Data(calibration, samples, labels, oracle or NumpyOracle(), ranges)
+    if isinstance(source, KerasSource):
+        return _convert_keras(source, Path(out), metadata, data, int8=int8)
+    if is_keras_model(source) or (isinstance(source, str | Path) and is_keras_file(Path(source))):
+        shape = None if example_input is None else (1, *np.shape(example_input)[1:])
+        with open_keras(Path(source) if isinstance(source, str) else source, shape) as opened:
+            return _convert_keras(opened, Path(out), metadata, data, int8=int8)
     if isinstance(source, str | Path):
         return _convert_file(Path(source), Path(out), metadata, data, int8=int8)
     from onebit.convert.torch_source import import_torch
@@ -176,19 +192,10 @@ def _refuse_foreign(source: Any) -> None:
     from torch import nn
 
     if not isinstance(source, nn.Module):
-        if type(source).__module__.partition(".")[0] in ("keras", "tf_keras", "tensorflow", "larq"):
-            raise _keras()
         raise BadInputError(
-            f"cannot convert a {type(source).__name__}", fix="give a torch.nn.Module or the path of a .tflite"
+            f"cannot convert a {type(source).__name__}",
+            fix="give a torch.nn.Module, a Keras model, or the path of a Keras file or .tflite",
         )
-
-
-def _keras(where: str = "") -> UnsupportedError:
-    return UnsupportedError(
-        "Keras sources are not converted here",
-        where=where,
-        fix="use larq_compute_engine.convert_keras_model and give the .tflite",
-    )
 
 
 def _example(source: nn.Module, example_input: Any) -> torch.Tensor:
@@ -208,6 +215,21 @@ def _example(source: nn.Module, example_input: Any) -> torch.Tensor:
     return example
 
 
+# --------------------------------------------------------------------------------------------------------------- Keras
+
+
+def _convert_keras(
+    source: KerasSource, out: Path, metadata: ModelMetadata | None, data: _Data, *, int8: bool
+) -> Converted:
+    from onebit.convert.keras.verify import verify_keras
+
+    imported = import_keras(source, metadata)
+    data.check(imported.graph.input, metadata, int8=int8)
+    graph = optimize(imported.graph)
+    verified = verify_keras(imported, write_model(graph), data.compared(graph), data.oracle)
+    return _write(out, _finished(graph, data, int8=int8), verified)
+
+
 # ------------------------------------------------------------------------------------------------------------- .tflite
 
 
@@ -216,8 +238,6 @@ def _convert_file(source: Path, out: Path, metadata: ModelMetadata | None, data:
 
     With `int8` a float one is quantized, after the rewrites that leave every value as it is.
     """
-    if source.suffix.lower() in KERAS_SUFFIXES or (source / "saved_model.pb").is_file():
-        raise _keras(str(source))
     graph = read_model(source)
     model = source.read_bytes()
     if metadata is not None and metadata != graph.metadata:
@@ -233,7 +253,7 @@ def _convert_file(source: Path, out: Path, metadata: ModelMetadata | None, data:
 
 def _verify_file(graph: Graph, model: bytes, samples: Array, executor: Oracle) -> Verified:
     """The file under the oracle against onebit's semantics: int8 equal, float within 1e-5 of the range."""
-    from onebit.convert.verify import Verified
+    from onebit.convert.verified import Verified
 
     x = file_input(samples, graph.input, graph.metadata)
     wanted = evaluate(graph, x)[graph.output.name].astype(np.float64)

@@ -19,7 +19,8 @@ def is_callable_spec(spec: str) -> bool:
 def load_callable(spec: str) -> Any:
     """The model that ``package.module:function`` returns, in eval mode where it has one.
 
-    The current folder is importable. BadInputError if the module or function does not exist, or fails.
+    The current folder is importable; ``tf.keras`` is tf-keras unless TF_USE_LEGACY_KERAS says otherwise.
+    BadInputError if the module or function does not exist, or fails.
     """
     if not is_callable_spec(spec):
         raise BadInputError(f"{spec!r} names no function", fix="give package.module:function")
@@ -27,6 +28,8 @@ def load_callable(spec: str) -> Any:
     folder = os.getcwd()  # noqa: PTH109 - sys.path holds texts
     if folder not in sys.path:
         sys.path.insert(0, folder)
+    # Larq works with tf-keras only, which TensorFlow takes for its Keras if this is set before it is imported
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

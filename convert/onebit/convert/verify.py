@@ -9,7 +9,6 @@ what no output showed, and names the first layer that differs. An int8 file is c
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,43 +18,13 @@ from torch import fx, nn
 from onebit.convert.compare import Comparison, difference
 from onebit.convert.samples import channels_first, real_values
 from onebit.convert.torch_source import Imported, sources
+from onebit.convert.verified import FLOAT_TOLERANCE, TIE_TOLERANCE, Flips, Verified, judge, output_tolerance
 from onebit.core import Graph, read_model
-from onebit.core.errors import VerificationError
 from onebit.core.graph import Array
 from onebit.core.oracle import Oracle
 
-FLOAT_TOLERANCE = 1e-4
-"""Allowed difference of a float tensor, relative to its range (outputs) or its largest magnitude (inner tensors)."""
-
-TIE_TOLERANCE = 1e-5
-"""How far from 0, relative to the tensor's largest magnitude, a value may be whose sign flips (float)."""
-
-MAX_FLIPPED = 0.01
-"""Share of the samples whose outputs may differ because of a flipped sign; beyond it `MAX_FLIPPED_SIGNS` decides."""
-
-MAX_FLIPPED_SIGNS = 1e-5
-"""Share of all signs that may flip where many samples are affected, because each has very many signs.
-
-Float results differ by some 1e-7 of their range, so that about as many signs flip; more is a wrong conversion.
-"""
-
 CHUNK_ELEMENTS = 2**25
 """Elements of all tensors of the file that are compared together (128 MiB of float32), at least one sample."""
-
-
-@dataclass(frozen=True)
-class Verified:
-    """What was compared: `max_abs_diff` of the outputs in logits (float), or of any int8 tensor in steps (int8).
-
-    `argmax_equal` counts samples, of `samples` in all. `sign_flips` counts the samples whose float outputs differ
-    because a sign of a value that is zero up to rounding was decided otherwise; `max_abs_diff` leaves them out.
-    """
-
-    samples: int
-    max_abs_diff: float
-    argmax_equal: int
-    sign_flips: int
-    engine: str
 
 
 def verify(imported: Imported, model: bytes, samples: Array, oracle: Oracle) -> Verified:
@@ -88,28 +57,11 @@ def _verify_float(imported: Imported, graph: Graph, model: bytes, x: Array, orac
             outputs.append(found[graph.output.name])
             signs, flips = signs + comparison.signs, flips + comparison.flips
     got, wanted, forced = (np.concatenate(parts) for parts in (outputs, sources, stepped))
-    tolerance = FLOAT_TOLERANCE * max(float(np.ptp(wanted)), float(np.finfo(np.float32).tiny))
+    tolerance = output_tolerance(wanted)
     # from the file's sign decisions on, and with those of the source
     if not np.abs(got - forced).max() <= tolerance:
         raise difference(imported, imported.traced.output, graph.output.name, got, forced, tolerance)
-    off = np.abs(got - wanted).max(axis=1)
-    flipped = _disagreeing(got, wanted, tolerance)
-    if flipped.sum() > max(1, MAX_FLIPPED * len(x)) and flips > MAX_FLIPPED_SIGNS * signs:
-        raise VerificationError(
-            f"signs of values near zero flip in {flipped.sum()} of {len(x)} samples, allowed are {MAX_FLIPPED:.0%} (or "
-            f"{MAX_FLIPPED_SIGNS * signs:.1f} of all {signs} signs, found {flips})",
-            where="convert",
-            fix="train without values that are exactly zero, or give other samples",
-        )
-    equal = int((got.argmax(axis=1) == wanted.argmax(axis=1)).sum())
-    return Verified(len(x), float(off[~flipped].max(initial=0)), equal, int(flipped.sum()), oracle.engine)
-
-
-def _disagreeing(got: Array, wanted: Array, tolerance: float) -> Array:
-    """bool [N]: outputs that differ by more, or in their argmax though its logit is not equal up to the tolerance."""
-    chosen = np.take_along_axis(wanted, got.argmax(axis=1)[:, None], 1)[:, 0]
-    far = ~(np.abs(got - wanted).max(axis=1) <= tolerance)
-    return np.asarray(far | (wanted.max(axis=1) - chosen > tolerance))
+    return judge(got, wanted, tolerance, oracle.engine, Flips(signs, flips), "convert")
 
 
 class _Stepped(fx.Interpreter):
