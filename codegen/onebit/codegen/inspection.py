@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from onebit.codegen.findings import Finding, find_costs, instructions_of
 from onebit.codegen.ops import BinaryConvScale, BinaryConvSegments, BinaryConvTable
 from onebit.codegen.schedule import Program, compile_graph
 from onebit.codegen.targets import Target
@@ -24,15 +25,23 @@ from onebit.core.passes.sign_table import refusals
 
 @dataclass(frozen=True)
 class OpRow:
-    """One operator of the source graph. `why` says in one line what happens to it and why."""
+    """One operator of the source graph. `why` says in one line what happens to it and why.
+
+    `form` is what its output is: bits, int8, float32, int32 or bool. `instructions` per inference are estimated,
+    `weight_bytes` are its constants in the generated code; both are 0 for what is part of another operator's step.
+    """
 
     index: int
     op: str
+    tensor: str
+    form: str
     inputs: list[str]
     outputs: list[str]
     macs: int
     binary: bool
     why: str
+    instructions: int
+    weight_bytes: int
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class Inspection:
 
     target: str
     ops: list[OpRow]
+    findings: list[Finding]
     binary_macs: int
     other_macs: int
     weight_bytes: int
@@ -65,17 +75,21 @@ def inspect_graph(graph: Graph, target: Target) -> Inspection:
             OpRow(
                 index=index,
                 op=node.op.name,
+                tensor=node.output,
+                form=graph.tensors[node.output].dtype.value,
                 inputs=[_describe(graph, n) for n in node.inputs if n is not None and not graph.tensors[n].is_constant],
                 outputs=[_describe(graph, name) for name in node.outputs],
                 macs=binary_macs + other_macs,
                 binary=isinstance(node.op, LceBconv2d | LceBMaxPool2d) or _is_binary_dense(program, node),
                 why=_why(program, node, reasons.get(node.output)),
+                **_cost(program, node),
             )
         )
     totals = [_macs(program, node) for node in graph.nodes]
     return Inspection(
         target=target.name,
         ops=rows,
+        findings=find_costs(program),
         binary_macs=sum(b for b, _ in totals),
         other_macs=sum(o for _, o in totals),
         weight_bytes=program.weight_bytes,
@@ -84,6 +98,15 @@ def inspect_graph(graph: Graph, target: Target) -> Inspection:
         fits_ram=None if target.ram_bytes is None else program.arena_bytes <= target.ram_bytes,
         fits_flash=None if target.flash_bytes is None else program.weight_bytes <= target.flash_bytes,
     )
+
+
+def _cost(program: Program, node: Node) -> dict[str, int]:
+    """Instructions and bytes of constants of the step that ends in this node."""
+    step = program.step_of(node.output)
+    if step is None or step.node.output != node.output:
+        return {"instructions": 0, "weight_bytes": 0}
+    constants = sum(constant.data.nbytes for constant in step.constants)
+    return {"instructions": instructions_of(program, step), "weight_bytes": constants}
 
 
 def _is_binary_dense(program: Program, node: Node) -> bool:

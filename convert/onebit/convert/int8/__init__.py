@@ -8,7 +8,7 @@ import numpy as np
 
 from onebit.convert.int8.calibration import MINMAX, RangeMethod, calibrate
 from onebit.convert.int8.fake_quant import FakeQuantized
-from onebit.convert.int8.global_pool import mean_for_global_pool
+from onebit.convert.int8.means import accurate_means
 from onebit.convert.int8.quantizer import Int8Model, KeptFloat, quantize_int8
 from onebit.convert.int8.report import Int8Report, LayerLoss, measure_losses
 from onebit.convert.int8.verify import Agreement, compare_int8
@@ -59,7 +59,7 @@ def quantize(
     """
     metadata = graph.metadata
     ranges = calibrate(graph, real_values(calibration, metadata), method)
-    graph = mean_for_global_pool(graph, ranges)
+    graph = accurate_means(graph, ranges)
     made = quantize_int8(graph, ranges)
     model = write_model(made.graph)
     file = read_model(model)

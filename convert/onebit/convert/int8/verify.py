@@ -22,8 +22,14 @@ from onebit.core.oracle import Oracle
 INT8_TOLERANCE = 1
 """Allowed difference of int8 tensors, in steps."""
 
-MAX_TIES = 0.25
-"""Share of a tensor's elements that may differ by that step; more is another rounding, not ties."""
+MAX_TIES = 0.6
+"""Share of a tensor's elements that may differ by that step; more is another value, not another rounding.
+
+Fixed-point arithmetic differs in about 0.1 %, LiteRT's MEAN over axes 1 and 2 in up to half: it rounds zero points.
+"""
+
+MIN_ELEMENTS = 100
+"""In a tensor of fewer elements (all samples together) the share says nothing."""
 
 INT8_ARGMAX = 0.999
 """Share of the samples whose argmax must be equal."""
@@ -86,7 +92,7 @@ def _compare_layers(fake: FakeQuantized, found: Mapping[str, Array]) -> tuple[in
         tensor, got = fake.file.tensors[node.output], found[node.output]
         difference = np.nan_to_num(np.abs(got.astype(np.float64) - wanted), nan=np.inf)
         tolerance = _tolerance(tensor, wanted)
-        ties = tensor.dtype is DType.INT8 and (difference > 0).mean() > MAX_TIES and difference.size >= 1 / MAX_TIES
+        ties = tensor.dtype is DType.INT8 and (difference > 0).mean() > MAX_TIES and difference.size >= MIN_ELEMENTS
         if difference.max() > tolerance or ties:
             raise _differs(node, got, wanted, difference)
         if tensor.dtype is DType.INT8:
