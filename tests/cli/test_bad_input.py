@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from onebit.cli import main
-from onebit.core import DType, write_model
+from onebit.core import DType, evaluate, read_model, write_model
+from onebit.core.flatbuffer import reader
 from onebit.core.flatbuffer.decode import Decoder
 from onebit.core.flatbuffer.encode import Encoder
+from onebit.core.graph import Array
 from onebit.core.metadata import ModelMetadata
 from onebit.core.ops import Padding
+from onebit.simulate import simulate
+from support.command_line import fails
 from support.nets import INT8_INPUT, Net
 
 
@@ -45,17 +51,6 @@ def edited(content: bytes, path: Path, **changes: object) -> Path:
     subgraph["tensors"][int(subgraph["inputs"][0])].update(changes)
     path.write_bytes(Encoder().finish("Model", record))
     return path
-
-
-def fails(capsys: pytest.CaptureFixture[str], code: int, *args: object) -> str:
-    """Run the command line; it must exit with `code` and print one line on stderr, which is returned."""
-    assert main.main([str(a) for a in args]) == code
-    out, err = capsys.readouterr()
-    assert out == ""
-    lines = err.strip().splitlines()
-    assert len(lines) == 1, err
-    assert lines[0].startswith("error: ")
-    return lines[0]
 
 
 def generate(model: Path, out: Path, target: str = "cortex-m4") -> list[object]:
@@ -138,6 +133,42 @@ def test_an_output_folder_that_is_a_file(model: Path, tmp_path: Path, capsys: py
     out.write_text("mine")
     assert "file" in fails(capsys, 2, *generate(model, out))
     assert out.read_text() == "mine"
+
+
+@pytest.mark.parametrize("options", [["--mean", "0.5"], ["--std", "0.5"]], ids=["mean", "std"])
+def test_half_of_a_preprocessing(options: list[str], model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = fails(capsys, 2, "simulate", model, "--data", "random:1", *options)
+    assert "--mean" in line
+    assert "--std" in line
+
+
+@pytest.mark.parametrize("place", ["a folder", "below a file", "no permission"])
+def test_a_dump_that_cannot_be_written_is_seen_before_the_run(
+    place: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onebit.simulate.simulator.generate", lambda *_, **__: pytest.fail("it ran"))
+    path = {"a folder": tmp_path, "below a file": model / "x.npz"}.get(place, tmp_path / "new" / "x.npz")
+    if place == "no permission":
+        monkeypatch.setattr("os.access", lambda _, mode, **__: not mode & os.W_OK)
+    line = fails(capsys, 2, "simulate", model, "--data", "random:1", "--dump", path)
+    assert str(path) in line
+    assert sorted(tmp_path.iterdir()) == [model]
+
+
+def test_simulate_reads_the_model_once(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = read_model(content)
+
+    class Fixed:
+        engine = "fixed"
+
+        def run(self, model: bytes, x: Array, tensors: Sequence[str]) -> list[Array]:
+            return list(evaluate(graph, x, tensors).values())
+
+    read: list[object] = []
+    original = reader._Reader.graph
+    monkeypatch.setattr(reader._Reader, "graph", lambda self: (read.append(self), original(self))[1])
+    assert simulate(content, "random:1", reference=Fixed()).ok
+    assert len(read) == 1
 
 
 @pytest.mark.parametrize("target", ["host", "cortex-m4"])

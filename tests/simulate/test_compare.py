@@ -225,10 +225,6 @@ def test_a_column_slice_of_a_larger_record_is_decoded() -> None:
     buffer = Buffer(tensor, Layout.DENSE, Memory.ARENA, 0)
     np.testing.assert_array_equal(decode_buffer(part, buffer), part.copy().view("<i4"))
 
-    np.testing.assert_array_equal(
-        decode_buffer(part, Buffer(tensor, Layout.DENSE, Memory.ARENA, 0)), part.copy().view("<i4")
-    )
-
 
 def test_every_graph_of_the_table_has_a_class_for_each_tensor() -> None:
     graph = graph_of("two_readers")

@@ -13,6 +13,9 @@ def parse_preprocessing(mean: str | None, std: str | None, input_range: str | No
     """
     if mean is None and std is None and input_range is None:
         return None
+    if input_range is None and (mean is None or std is None):
+        given, missing = ("--mean", "--std") if std is None else ("--std", "--mean")
+        raise BadInputError(f"{given} without {missing}", where="command line", fix="give both, or --input-range")
     if input_range is not None:
         if mean is not None or std is not None:
             raise BadInputError("both --input-range and --mean/--std", where="command line", fix="give one of them")
@@ -20,9 +23,8 @@ def parse_preprocessing(mean: str | None, std: str | None, input_range: str | No
         if not low < high:
             raise BadInputError(f"{low} is not below {high}", where="--input-range", fix="use LO,HI with LO < HI")
         return Preprocessing(scale=(high - low) / 255, offset=low)
-    means = _numbers("--mean", mean) if mean is not None else (0.0,)
-    stds = _numbers("--std", std) if std is not None else (1.0,)
-    return Preprocessing(mean=means, std=stds)
+    assert mean is not None and std is not None
+    return Preprocessing(mean=_numbers("--mean", mean), std=_numbers("--std", std))
 
 
 def _numbers(option: str, text: str, count: int | None = None) -> tuple[float, ...]:

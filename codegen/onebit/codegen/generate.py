@@ -78,6 +78,7 @@ def generate(
     project: str = "c",
     optimize: Optimize = "speed",
     arena: Arena = "static",
+    graph: Graph | None = None,
 ) -> Generated:
     """Write the C sources of a `.tflite` model for `target` into the folder `out`.
 
@@ -87,7 +88,7 @@ def generate(
 
     Files are written beside the folder and moved into it when all are complete; other files in `out` stay, and what
     onebit did not generate is never overwritten. What an earlier run for the same `name` wrote there and this one does
-    not is removed. Equal arguments give equal bytes.
+    not is removed. `graph` is what reading the model gave, if the caller has it. Equal arguments give equal bytes.
 
     Raises BadInputError or UnsupportedError (nothing is written).
     """
@@ -99,7 +100,7 @@ def generate(
         raise BadInputError(f"unknown optimisation '{optimize}'", fix=f"allowed are {', '.join(OPTIMIZE_FLAGS)}")
     if arena not in ARENAS:
         raise BadInputError(f"unknown place '{arena}' of the arena", fix=f"allowed are {', '.join(ARENAS)}")
-    graph = read_model(content if isinstance(model, bytes) else Path(model))
+    graph = graph or read_model(content if isinstance(model, bytes) else Path(model))
     c_name = _c_name(name, model)
     program = compile_graph(graph, chosen, optimize)
     templates = _templates(c_name, graph, _as_project(project))

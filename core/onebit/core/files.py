@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -39,6 +40,25 @@ def _unwritable(path: Path, error: OSError) -> BadInputError:
     )
 
 
+def check_place_for_file(path: Path | str) -> None:
+    """BadInputError where `atomic_write_bytes` could not write `path`, before the work whose result belongs there.
+
+    Creates nothing.
+    """
+    target = Path(path)
+    _refuse_folder(target)
+    folder = next(parent for parent in target.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise BadInputError(f"{folder} is a file, not a folder", where=str(path), fix="choose another output path")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _unwritable(target, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
+def _refuse_folder(target: Path) -> None:
+    if target.is_dir():
+        raise BadInputError("is a folder, not a file", where=str(target), fix="choose another output path")
+
+
 def atomic_write_bytes(path: Path | str, data: bytes) -> None:
     """Writes `data` to `path` completely or not at all; parent folders are created, an existing file is replaced.
 
@@ -46,8 +66,7 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
     """
     target = Path(path)
     _make_parent(target)
-    if target.is_dir():
-        raise BadInputError("is a folder, not a file", where=str(target), fix="choose another output path")
+    _refuse_folder(target)
     try:
         descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
     except OSError as error:

@@ -17,7 +17,7 @@ from onebit.codegen.options import Arena, Optimize
 from onebit.codegen.targets import TARGETS
 from onebit.core import read_model
 from onebit.core.errors import BadInputError, VerificationError
-from onebit.core.files import atomic_write_bytes
+from onebit.core.files import atomic_write_bytes, check_place_for_file
 from onebit.core.graph import Array, Graph
 from onebit.core.metadata import ModelMetadata, Preprocessing
 from onebit.core.oracle import Oracle
@@ -78,15 +78,16 @@ def simulate(
     """
     content = model_content(model)
     _check_target(target)
+    if dump is not None:
+        check_place_for_file(dump)
     origin = content if isinstance(model, bytes) else Path(model)
-    graph = read_model(origin)
-    if preprocessing is not None:
-        graph = replace(graph, metadata=ModelMetadata(preprocessing))
+    source = read_model(origin)
+    graph = source if preprocessing is None else replace(source, metadata=ModelMetadata(preprocessing))
     oracle = find_oracle(reference) if isinstance(reference, str) else reference
     if not isinstance(data, Samples):
         data = load_samples(data, graph, data_dir=data_dir, download=download, limit=limit)
     with tempfile.TemporaryDirectory(prefix="onebit-simulate-") as folder:
-        generated = generate(origin, target, Path(folder) / "sources", optimize=optimize, arena=arena)
+        generated = generate(origin, target, Path(folder) / "sources", optimize=optimize, arena=arena, graph=source)
         chosen = find_compiler(generated.program.target, compiler)
         place = _sources(sources, generated.name, content, target) or generated.out
         code = _Code(generated, place, chosen, Path(folder) / "build", emulator, optimize)

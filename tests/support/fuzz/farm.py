@@ -198,12 +198,13 @@ def _complaint(binary: Path, case: Case, program: Program, work: Path) -> str:
     ends = np.cumsum([buffer.nbytes for buffer in buffers])
     parts = np.split(raw, ends, axis=1)
     wrong = []
-    exact = _exact(program)
+    exact, held = _exact(program), {**case.expected, source.input.name: case.x}
     for buffer, part in zip(buffers, parts, strict=False):
         name = buffer.tensor.name
         if name in source.tensors and name in case.expected:
             value = decode_buffer(part, replace(buffer, tensor=source.tensors[name]))
-            wrong.append(difference(source, name, case.expected[name], value, inexact=name not in exact))
+            inexact = name not in exact
+            wrong.append(difference(source, name, case.expected[name], value, inexact=inexact, values=held))
     return "; ".join([text for text in wrong if text][:3])
 
 

@@ -16,7 +16,7 @@ from onebit.core.flatbuffer.results import nodes_of
 from onebit.core.flatbuffer.schema import CUSTOM, SCHEMA_VERSION, TENSOR_TYPE_NAMES, TENSOR_TYPES
 from onebit.core.graph import Array, DType, Graph, Node, Quantization, Tensor
 from onebit.core.metadata import METADATA_NAME, ModelMetadata
-from onebit.core.ops import OPS, BuiltinOp, LceBconv2d, LceBMaxPool2d, LceQuantize, Op, Pad
+from onebit.core.ops import OPS, BuiltinOp, CustomOp, LceBconv2d, LceBMaxPool2d, LceQuantize, Op, Pad
 
 #: elements of one tensor; far above any microcontroller, far below what would exhaust the host
 MAX_ELEMENTS = 2**28
@@ -125,9 +125,12 @@ class _Reader:
             return f"custom operator {codes[index]['custom_code']!a}" if code == CUSTOM else builtin_name(code)
         options = self._custom_options(record) if code == CUSTOM else record["builtin_options"]
         try:
-            return op.from_options(options or _DEFAULT_OPTIONS)  # type: ignore[attr-defined, no-any-return]
+            made: Op = op.from_options(options or _DEFAULT_OPTIONS)  # type: ignore[attr-defined]
         except (KeyError, ValueError, TypeError) as e:
             raise self._bad(f"{op.name} has unusable options ({type(e).__name__}: {e})") from e
+        if isinstance(made, CustomOp) and (unknown := sorted(options.keys() - made.to_options().keys())):
+            raise self._bad(f"{op.name} has unknown options {unknown}", fix=f"allowed are {list(made.to_options())}")
+        return made
 
     def _custom_options(self, record: Record) -> dict[str, int]:
         raw = record["custom_options"]
