@@ -32,7 +32,7 @@ check: $(VENV)/.lint ## ruff and mypy --strict
 
 fuzz: $(VENV)/.test ## 2,000 random graphs and 10,000 corrupted models (ONEBIT_FUZZ_SEED=N for others)
 	@ONEBIT_FUZZ_GRAPHS=$${ONEBIT_FUZZ_GRAPHS:-2000} ONEBIT_FUZZ_MUTATIONS=$${ONEBIT_FUZZ_MUTATIONS:-10000} \
-	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz $(PYTEST_ARGS)
+	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz --log-level=INFO $(PYTEST_ARGS)
 
 bench: $(VENV)/.test ## measure instruction counts
 	@$(BIN)/python -m benchmarks.run

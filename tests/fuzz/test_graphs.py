@@ -8,6 +8,7 @@ What is left of it is saved.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ SEED = int(os.environ.get("ONEBIT_FUZZ_SEED", "1"))
 FAILURES = Path(os.environ.get("ONEBIT_FUZZ_FAILURES", "runs/fuzz"))
 BATCH = 50
 
+logger = logging.getLogger(__name__)
 Judge = Callable[[Graph], str]
 
 
@@ -144,6 +146,8 @@ def test_generated_code_equals_the_interpreter(farm: Farm, lce: LceSession) -> N
         computed = {node.op.name for models in drawn.values() for graph in models.values() for node in graph.nodes}
         assert computed == set(NAMES)
     known = verdicts.of_all({model: graph for models in drawn.values() for model, graph in models.items()})
+    wrong = [complaint for complaint in known.values() if complaint]
+    logger.info("%d of %d graphs are wrong: %s", len(wrong), len(known), "\n".join(wrong))
     for name, models in drawn.items():
         report(name, {model: known[model] for model in models}, verdicts.of, FAILURES)
 

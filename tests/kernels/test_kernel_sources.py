@@ -112,14 +112,3 @@ def test_a_generated_header_serves_cplusplus(tmp_path: Path, requires_tool: Requ
     command = ["clang", "-x", "c++", "-std=c++11", "-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only"]
     done = subprocess.run([*command, str(unit)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_cppcheck_finds_nothing(tmp_path: Path, requires_tool: RequireTool) -> None:
-    cppcheck = requires_tool("cppcheck")
-    generate(write_model(graph_of("int8_head_relu")), "cortex-m4", tmp_path, name="net", project="cmake")
-    enabled = "--enable=warning,performance,portability"
-    options = ["--std=c99", enabled, "--error-exitcode=1", "--quiet", "--inconclusive", "--platform=unix32"]
-    done = subprocess.run(
-        [cppcheck, *options, f"-I{KERNELS}", str(KERNELS), str(tmp_path)], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")

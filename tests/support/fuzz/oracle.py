@@ -40,7 +40,7 @@ def comparable(x: Array) -> Array:
 
 
 def noise(graph: Graph, node: Node, values: Mapping[str, Array]) -> float:
-    """What the order of a float sum may change: 8 roundings of the sum of the magnitudes of its terms.
+    """What the order of a float sum may change: n / 4 + 8 roundings of the sum of the magnitudes of its n terms.
 
     The class of a tensor, 1e-5 of its range, knows nothing of sums whose terms cancel and of activations that cut most
     of the range off: a dense layer of one output may have hardly any range.
@@ -50,7 +50,13 @@ def noise(graph: Graph, node: Node, values: Mapping[str, Array]) -> float:
     plain = node.op if isinstance(node.op, Mean) else replace(node.op, activation=Activation.NONE)
     args = [None if name is None else np.abs(_value(graph, name, values)) for name in node.inputs]
     with np.errstate(all="ignore"):
-        return 8 * 2.0**-24 * float(plain.evaluate(View.of(graph, node), args).max())
+        largest = float(plain.evaluate(View.of(graph, node), args).max())
+    view = View.of(graph, node)
+    if isinstance(node.op, Mean):
+        terms = view.input(0).elements // view.output.elements
+    else:
+        terms = view.input(1).elements // node.op.outputs(view.input(1))
+    return (terms / 4 + 8) * 2.0**-24 * largest
 
 
 def _value(graph: Graph, name: str, values: Mapping[str, Array]) -> Array:
