@@ -83,6 +83,7 @@ def test_a_graph_that_no_pass_changes_comes_back_itself() -> None:
 def test_the_order_is_the_one_that_its_reasons_give() -> None:
     assert [step.__name__ for step in PIPELINE] == [
         "remove_dead_branches",
+        "fold_pad",
         "pool_before_dequantize",
         "binary_dense",
         "sign_before_reshape",
@@ -244,6 +245,6 @@ def test_the_random_nets_reach_every_pass_and_its_refusals() -> None:
         passes |= set(result.eliminated.values())
         kinds |= set(names(result.graph))
         kinds |= {"float pool" for n in result.graph.nodes if isinstance(n.op, MaxPool2d)}
-    # none has a dead branch, a dense layer or a reshape
-    assert passes == {step.__name__ for step in PIPELINE[4:] if step is not elementwise_before_reshape}
+    # none has a dead branch, a border, a dense layer or a reshape
+    assert passes == {step.__name__ for step in PIPELINE[5:] if step is not elementwise_before_reshape}
     assert {"BinaryConvSign", "BinaryConvScale", "BinaryConvTable", "ConvSign", "LceBconv2d", "float pool"} <= kinds

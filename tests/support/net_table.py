@@ -19,6 +19,7 @@ from onebit.core.ops import (
     LceDequantize,
     MaxPool2d,
     Mul,
+    Pad,
     Padding,
     PoolWindow,
     Prelu,
@@ -223,6 +224,25 @@ def inception(dtype: DType) -> Graph:
     return net.node(Concatenation(3), branches[3], dtype=dtype, quant=quant).pool(6).graph()
 
 
+def bordered(dtype: DType) -> Graph:
+    """PyTorch's padding at stride 2, which is not SAME: borders in front of convolutions, one wider than the kernel."""
+    quant = _quant(0.05, 3) if dtype is I8 else None
+    net = Net((1, 9, 8, 3), dtype, INT8_INPUT if dtype is I8 else None)
+    for i, (border, outs) in enumerate((([[1, 1], [1, 1]], 6), ([[4, 0], [0, 5]], 34))):
+        widths = net.constant(f"border_{i}", [[0, 0], *border, [0, 0]], DType.INT32)
+        net.node(Pad(), widths, dtype=dtype, quant=net.now.quantization)
+        net.conv(outs, stride=(2, 2), padding=VALID, quant=quant)
+    widths = net.constant("border", [[0, 0], [1, 1], [2, 0], [0, 0]], DType.INT32)
+    net.node(Pad(), widths, dtype=dtype, quant=quant).quantize()
+    return net.bconv(9, stride=(2, 2), padding=VALID, to=dtype, quant=quant).graph()
+
+
+def bordered_bits() -> Net:
+    """Packed signs with a border of +1."""
+    net = Net((1, 5, 4, 33)).quantize()
+    return net.node(Pad(), net.constant("border", [[0, 0], [1, 2], [0, 1], [0, 0]], DType.INT32), dtype=BITS)
+
+
 def halves(dtype: DType) -> Graph:
     """Both halves of a map, of which one is changed where it lies, and read after the other."""
     quant = _quant(0.05, 3) if dtype is I8 else None
@@ -324,7 +344,10 @@ NETS: dict[str, Callable[[], Any]] = {
     **{f"{name}_{dtype.value}": (lambda n=net, d=dtype: n(d)) for dtype in (F32, I8)
        for name, net in (("depthwise", depthwise), ("averages", averages), ("reductions", reductions))},
     **{f"{net.__name__}_{dtype.value}": (lambda n=net, d=dtype: n(d))
-       for net in (joined_rows, joined_twice, residual_chain, dense_block, inception, halves) for dtype in (F32, I8)},
+       for net in (joined_rows, joined_twice, residual_chain, dense_block, inception, bordered, halves)
+       for dtype in (F32, I8)},
+    "bordered_bits": lambda: bordered_bits().bconv(5, padding=VALID),
+    "bordered_bits_dequantized": lambda: bordered_bits().dequantize(),
     "copy": lambda: Net((1, 3, 5, 2)).reshape(1, 30),
     "copy_int8": lambda: Net((1, 3, 5, 2), I8, INT8_INPUT).reshape(1, 5, 6).reshape(1, 30),
     "reshaped_input": reshaped_input,

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from onebit.codegen.passes.fold_pad import fold_pad
 from onebit.codegen.passes.fold_sign_into_conv import fold_sign_into_conv
 from onebit.codegen.passes.fold_sign_into_ranges import fold_sign_into_ranges
 from onebit.codegen.passes.fold_sign_into_zero_padded_bconv import fold_sign_into_zero_padded_bconv
@@ -18,6 +19,8 @@ from onebit.core.passes.sign_before_reshape import sign_before_reshape
 PIPELINE: Final[tuple[Pass, ...]] = (
     # first: a dead reader keeps others from seeing that a value has a single live one
     remove_dead_branches,
+    # a border belongs to the window that reads it
+    fold_pad,
     # a pool of signs works on bits; this leaves their LceDequantize to the dense layer that reads it
     pool_before_dequantize,
     # a dense layer of +c and -c on signs is a binary convolution, and a sign behind it foldable like any other

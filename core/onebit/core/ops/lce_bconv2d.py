@@ -17,20 +17,20 @@ from onebit.core import bits
 from onebit.core.fixed_point import round_half_away
 from onebit.core.graph import Array, DType, Quantization, Tensor
 from onebit.core.ops.base import CustomOp, Options, Shape, View, constraint, register
-from onebit.core.ops.window import Activation, Axis, Padding, filter_axes, patches
+from onebit.core.ops.window import Activation, Axis, Border, Padding, filter_axes, padding_code, patches
 
 
 @dataclass(frozen=True)
 class BinaryWindow:
     """Geometry of a binary convolution: input ``[1, H, W, channels_in]``, filter ``[O, KH, KW, channels_in/groups]``.
 
-    `pad_value` is what SAME padding adds: +1, or 0 (which no packed bit can express).
+    `pad_value` is what SAME padding adds: +1, or 0 (which no packed bit can express). A border is of +1.
     """
 
     channels_in: int
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
-    padding: Padding = Padding.VALID
+    padding: Padding | Border = Padding.VALID
     pad_value: int = 0
 
     @property
@@ -226,7 +226,7 @@ class LceBconv2d(CustomOp):
             "dilation_width_factor": w.dilation[1],
             "fused_activation_function": int(self.activation),
             "pad_values": w.pad_value,
-            "padding": int(w.padding),
+            "padding": padding_code(w.padding),
             "stride_height": w.stride[0],
             "stride_width": w.stride[1],
         }

@@ -13,7 +13,7 @@ import numpy as np
 from onebit.core.fixed_point import quantize_multiplier, requantize
 from onebit.core.graph import Array, DType, Tensor
 from onebit.core.ops.base import BuiltinOp, Op, Options, Shape, View, constraint, register
-from onebit.core.ops.window import Activation, Axis, Padding, filter_axes, patches
+from onebit.core.ops.window import Activation, Axis, Border, Padding, filter_axes, padding_code, patches
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +123,7 @@ class _Convolution(_Linear, BuiltinOp):
 
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
-    padding: Padding = Padding.SAME
+    padding: Padding | Border = Padding.SAME
 
     @constraint
     def four_dimensions(self, view: View) -> bool:
@@ -171,7 +171,7 @@ class _Convolution(_Linear, BuiltinOp):
 
     def to_options(self) -> dict[str, Any]:
         return {
-            "padding": int(self.padding),
+            "padding": padding_code(self.padding),
             "stride_w": self.stride[1],
             "stride_h": self.stride[0],
             "fused_activation_function": int(self.activation),

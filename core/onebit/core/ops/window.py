@@ -24,6 +24,20 @@ class Padding(IntEnum):
     VALID = 1
 
 
+@dataclass(frozen=True)
+class Border:
+    """Pixels before and after rows and columns that windows reach, too. Only inside onebit: no file has it."""
+
+    rows: tuple[int, int]
+    cols: tuple[int, int]
+
+
+def padding_code(padding: Padding | Border) -> int:
+    """The code of a padding in the flatbuffer."""
+    assert isinstance(padding, Padding), "a border has no flatbuffer form"
+    return int(padding)
+
+
 class Activation(IntEnum):
     """Fused activation; the value is its code in the flatbuffer."""
 
@@ -64,14 +78,15 @@ class Axis:
     """One spatial axis of a window: input extent, kernel, stride, dilation, and what follows by TensorFlow's rule.
 
     SAME: out = ceil(in / stride), the total padding max((out-1)*stride + effective kernel - in, 0) is split with the
-    smaller half before. VALID: out = floor((in - effective kernel) / stride) + 1.
+    smaller half before. VALID: out = floor((in - effective kernel) / stride) + 1. A pair is the pixels that are added
+    before and after, then VALID's rule holds.
     """
 
     size: int
     kernel: int
     stride: int
     dilation: int
-    padding: Padding
+    padding: Padding | tuple[int, int]
 
     @property
     def effective_kernel(self) -> int:
@@ -89,11 +104,14 @@ class Axis:
         """Output extent; 0 or less if the kernel does not fit."""
         if self.padding is Padding.SAME:
             return -(-self.size // self.stride)
-        return (self.size - self.effective_kernel) // self.stride + 1
+        border = sum(self.padding) if isinstance(self.padding, tuple) else 0
+        return (self.size + border - self.effective_kernel) // self.stride + 1
 
     @property
     def total_padding(self) -> int:
         """Padding before and after, in pixels."""
+        if isinstance(self.padding, tuple):
+            return sum(self.padding)
         if self.padding is Padding.VALID:
             return 0
         return max((self.out - 1) * self.stride + self.effective_kernel - self.size, 0)
@@ -101,16 +119,17 @@ class Axis:
     @property
     def before(self) -> int:
         """Padding before, in pixels."""
-        return self.total_padding // 2
+        return self.padding[0] if isinstance(self.padding, tuple) else self.total_padding // 2
 
 
 def filter_axes(
-    x: Tensor, filters: Tensor, stride: tuple[int, int], dilation: tuple[int, int], padding: Padding
+    x: Tensor, filters: Tensor, stride: tuple[int, int], dilation: tuple[int, int], padding: Padding | Border
 ) -> tuple[Axis, Axis]:
     """The vertical and the horizontal axis of a filter ``[O, KH, KW, I]`` over ``[1, H, W, I]``."""
+    rows, cols = (padding.rows, padding.cols) if isinstance(padding, Border) else (padding, padding)
     return (
-        Axis(x.shape[1], filters.shape[1], stride[0], dilation[0], padding),
-        Axis(x.shape[2], filters.shape[2], stride[1], dilation[1], padding),
+        Axis(x.shape[1], filters.shape[1], stride[0], dilation[0], rows),
+        Axis(x.shape[2], filters.shape[2], stride[1], dilation[1], cols),
     )
 
 
