@@ -92,10 +92,10 @@ def head(channels: int, pixels: int) -> list[nn.Module]:
     return [nn.Flatten(), QuantLinear(channels * pixels, 4)]
 
 
-def with_nan() -> nn.Module:
+def with_weight(value: float) -> nn.Module:
     net = nn.Sequential(SameConv2d(3, 4, 3), *head(4, 64))
     with torch.no_grad():
-        net[0].weight[0, 0, 0, 0] = float("nan")
+        net[0].weight[0, 0, 0, 0] = value
     return net
 
 
@@ -171,7 +171,16 @@ CASES: dict[str, tuple[Callable[[], nn.Module], type[OnebitError], str]] = {
     "inputs that are not signed": (
         lambda: nn.Sequential(NotSigned(), *head(4, 64)), UnsupportedError, r"^NotSigned '0': its input quantizer"
     ),
-    "NaN": (with_nan, BadInputError, r"^0.weight: has NaN or infinite values"),
+    "NaN": (lambda: with_weight(np.nan), BadInputError, r"^0.weight: has NaN or infinite values"),
+    "infinite weights": (lambda: with_weight(-np.inf), BadInputError, r"^0.weight: has NaN or infinite values"),
+    "an expanded value that is no operand": (
+        lambda: Function(lambda x: F.max_pool2d(x.mean((2, 3), keepdim=True).expand_as(x), 2)),
+        UnsupportedError, r"^'max_pool2d': reads an expanded value",
+    ),
+    "bilinear interpolation": (
+        lambda: nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), *head(3, 256)),
+        UnsupportedError, r"^Upsample '0': mode 'bilinear'",
+    ),
     "batch norm without statistics": (
         lambda: nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), *head(3, 64)),
         UnsupportedError, r"^BatchNorm2d '0': batch norm without running statistics",

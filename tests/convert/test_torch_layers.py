@@ -43,6 +43,13 @@ def exchanged_parts(x: Tensor) -> Tensor:
     return torch.cat([b, a], 1)
 
 
+def squeeze_and_excite(x: Tensor, pool: nn.Module, dense: nn.Module) -> Tensor:
+    """As it is mostly written."""
+    b, c, _, _ = x.size()
+    y = torch.sigmoid(dense(pool(x).view(b, c))).view(b, c, 1, 1)
+    return x * y.expand_as(x)
+
+
 class Call(nn.Module):
     """A function of the input as a module of the user's own; `layers` are what it calls."""
 
@@ -177,6 +184,14 @@ REAL: dict[str, tuple[Callable[[], nn.Module], Shape, dict[str, int]]] = {
     "a gate of dense layers": (
         lambda: Call(lambda x, f: x * torch.sigmoid(f(x.mean((2, 3)))).view(-1, 6, 1, 1), nn.Linear(6, 6)), IMAGE,
         {"MEAN": 1, "FULLY_CONNECTED": 1, "LOGISTIC": 1, "RESHAPE": 1, "MUL": 1},
+    ),
+    "squeeze and excite": (
+        lambda: Call(squeeze_and_excite, nn.AdaptiveAvgPool2d(1), nn.Linear(6, 6)), IMAGE,
+        {"MEAN": 1, "FULLY_CONNECTED": 1, "LOGISTIC": 1, "RESHAPE": 2, "MUL": 1},
+    ),
+    "doubled": (lambda: nn.Upsample(scale_factor=2), IMAGE, {"RESIZE_NEAREST_NEIGHBOR": 1}),
+    "interpolated": (
+        lambda: Call(lambda x: F.interpolate(x, (24, 10))), IMAGE, {"RESIZE_NEAREST_NEIGHBOR": 1}
     ),
     "concatenation of channels": (lambda: Call(lambda x: torch.cat([x, x * 2, x], 1)), IMAGE,
                                   {"MUL": 1, "CONCATENATION": 1}),

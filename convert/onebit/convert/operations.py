@@ -76,6 +76,18 @@ class Reshape(nn.Module):
         return x.reshape(len(x), *self.shape)
 
 
+class Expand(nn.Module):
+    """Repeated along dimensions of 1, as arithmetic does by itself: nothing else may read the result."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, ...] -> [N, *shape]."""
+        return x.expand(len(x), *self.shape)
+
+
 class Permute(nn.Module):
     """The dimensions in another order, the batch in front."""
 

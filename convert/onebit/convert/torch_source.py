@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
 from torch import Tensor, fx, nn
 
 from onebit.convert.builder import GraphBuilder, Layout, Value
 from onebit.convert.importers import Layer, find_importer, signed_input, supported_modules
-from onebit.convert.operations import Concat, Permute, Reshape, Slice
+from onebit.convert.operations import Concat, Expand, Permute, Reshape, Slice
 from onebit.convert.trace import Traced, trace
 from onebit.core import Graph, spec
 from onebit.core.errors import UnsupportedError
@@ -71,6 +72,7 @@ def import_torch(source: nn.Module, example_input: Tensor, metadata: ModelMetada
         assert importer is not None
         inputs = [values[source] for source in sources(node)]
         values[node] = importer(build, _layer(traced, node), *inputs)
+        _refuse_expanded(build, traced, node, values[node])
         layer = traced.layer(node)
         left_out = values[node] == inputs[0] and not isinstance(layer, KEEPING_SIGNS)
         if left_out or (isinstance(layer, KEEPING_SIGNS) and not sign_only.isdisjoint(sources(node))):
@@ -83,6 +85,14 @@ def import_torch(source: nn.Module, example_input: Tensor, metadata: ModelMetada
     graph = build.graph(output, metadata)
     spec.verify(graph, type(source).__name__)
     return Imported(traced, graph, values, signs, frozenset(sign_only), build.notes)
+
+
+def _refuse_expanded(build: GraphBuilder, traced: Traced, node: fx.Node, value: Value) -> None:
+    """UnsupportedError where a value that arithmetic would have repeated was read by something else."""
+    if prod(build.shape(value.tensor)) != prod(traced.shapes[node]) and not isinstance(traced.layer(node), Expand):
+        raise UnsupportedError(
+            "reads an expanded value", where=f"'{node.target}'", fix="use expand() for operands of arithmetic only"
+        )
 
 
 def sources(node: fx.Node) -> list[fx.Node]:

@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 
-from onebit.convert.functional import PIECES, NoForm, Operand, form_of, piece_of, reshaped
+from onebit.convert.functional import PIECES, NoForm, Operand, form_of, piece_of, shaped
 from onebit.core.errors import BadInputError, UnsupportedError
 
 BATCH = 2
@@ -261,7 +261,7 @@ class _Simplifier:
             self._refuse(node, NoForm("does not keep the batch", "leave the first dimension as it is"))
             return
         target = self._target(node)
-        self._graph_module.add_submodule(target, reshaped(layer, value).eval())
+        self._graph_module.add_submodule(target, shaped(layer, value).eval())
         with self._graph_module.graph.inserting_before(node):
             call = self._graph_module.graph.call_module(target, tuple(operand.node for operand in operands))
         self._varying[call] = value

@@ -10,7 +10,7 @@ from torch import nn
 
 from onebit.convert.builder import GraphBuilder, Layout, Value
 from onebit.convert.importers.base import Layer, imports, to_numpy
-from onebit.convert.operations import Elementwise
+from onebit.convert.operations import Elementwise, Expand
 from onebit.core.graph import Array
 from onebit.core.ops import (
     Activation,
@@ -103,9 +103,12 @@ def _constant_in(build: GraphBuilder, layer: Layer, constant: Any, layout: Layou
     return build.constant(f"{layer.name}/constant", value.reshape(-1) if per_channel else value)
 
 
-def add_constant(build: GraphBuilder, tensor: str, value: float, name: str) -> str:
-    """tensor + value."""
-    return build.node(Add(), (tensor, build.constant(f"{name}/constant", np.full(1, value))), name)
+@imports(Expand)
+def import_expand(_build: GraphBuilder, layer: Layer, x: Value) -> Value:
+    """Nothing: the arithmetic behind it repeats its operands."""
+    if len(layer.in_shape) != len(layer.out_shape) or x.layout is Layout.FLAT:
+        raise layer.unsupported("another number of dimensions", fix="use view() in front of it")
+    return x
 
 
 def multiply_constant(build: GraphBuilder, tensor: str, value: float, name: str) -> str:

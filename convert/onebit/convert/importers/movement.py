@@ -8,7 +8,7 @@ from torch import nn
 from onebit.convert.builder import GraphBuilder, Layout, Value
 from onebit.convert.importers.base import Layer, imports
 from onebit.convert.operations import Concat, Pad, Permute, Reshape, Slice
-from onebit.core.ops import Concatenation, PadV2, StridedSlice
+from onebit.core.ops import Concatenation, PadV2, ResizeNearestNeighbor, StridedSlice
 from onebit.core.ops import Pad as PadOp
 from onebit.core.ops import Slice as SliceOp
 
@@ -129,6 +129,18 @@ def _padded(build: GraphBuilder, layer: Layer, x: Value, widths: tuple[Width, ..
     if x.layout is Layout.IMAGE:
         return Value(pad(build, x.tensor, (widths[1], widths[2], widths[0]), value, layer.name), Layout.IMAGE)
     return Value(pad(build, build.plain(x), widths, value, layer.name), Layout.PLAIN)
+
+
+@imports(nn.Upsample, nn.UpsamplingNearest2d)
+def import_upsample(build: GraphBuilder, layer: Layer, x: Value) -> Value:
+    """RESIZE_NEAREST_NEIGHBOR by whole factors."""
+    size, out = layer.in_shape[2:], layer.out_shape[2:]
+    if layer.module.mode != "nearest" or len(size) != 2 or any(o % s for s, o in zip(size, out, strict=True)):
+        raise layer.unsupported(
+            f"mode '{layer.module.mode}' from {list(size)} to {list(out)}", fix="use mode='nearest' and whole factors"
+        )
+    extent = build.indices(f"{layer.name}/size", out)
+    return Value(build.node(ResizeNearestNeighbor(), (build.image(x), extent), layer.name), Layout.IMAGE)
 
 
 @imports(nn.ChannelShuffle)
