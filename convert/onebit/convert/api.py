@@ -22,6 +22,7 @@ from onebit.core.oracle import NumpyOracle, Oracle
 from onebit.core.passes import Pass, run_passes
 from onebit.core.passes.binary_dense import binary_dense
 from onebit.core.passes.fold_batch_norm import fold_batch_norm
+from onebit.core.passes.fold_shift import fold_shift
 from onebit.core.passes.fold_sign import fold_sign_into_bconv
 from onebit.core.passes.fuse_activation import fuse_activation
 from onebit.core.passes.merge_pads import merge_pads
@@ -51,6 +52,8 @@ PASSES: tuple[Pass, ...] = (
     sign_before_pool,
     # before the sign is folded: one multiplier and bias per channel is all that a threshold has to replace
     fold_batch_norm,
+    # what batch norms of shortcuts leave beside a sum
+    fold_shift,
     # what is left between a binary convolution and a sign becomes a threshold where enumeration proves it
     fold_sign_into_bconv,
 )
