@@ -87,6 +87,7 @@ def test_the_order_is_the_one_that_its_reasons_give() -> None:
         "pool_before_dequantize",
         "binary_dense",
         "sign_before_reshape",
+        "sign_before_join",
         "sign_before_pool",
         "fold_sign_into_bconv",
         "fold_sign_into_zero_padded_bconv",
@@ -245,6 +246,6 @@ def test_the_random_nets_reach_every_pass_and_its_refusals() -> None:
         passes |= set(result.eliminated.values())
         kinds |= set(names(result.graph))
         kinds |= {"float pool" for n in result.graph.nodes if isinstance(n.op, MaxPool2d)}
-    # none has a dead branch, a border, a dense layer or a reshape
-    assert passes == {step.__name__ for step in PIPELINE[5:] if step is not elementwise_before_reshape}
+    # none has a dead branch, a border, a dense layer, a reshape or a join
+    assert passes == {step.__name__ for step in PIPELINE[6:] if step is not elementwise_before_reshape}
     assert {"BinaryConvSign", "BinaryConvScale", "BinaryConvTable", "ConvSign", "LceBconv2d", "float pool"} <= kinds

@@ -186,6 +186,12 @@ def pad_faults(name: str) -> dict[str, list[Graph]]:
             ),
         ],
     }
+    if name == "PAD":
+        signs = start(F32, (1, 4, 5, 6)).quantize()
+        faults["whole_words"] = [
+            with_index(move(signs, Pad(), [[0, 0]] * 4).graph(), 1, [[0, 0], [0, 0], [0, 0], border])
+            for border in ([1, 0], [0, 32])
+        ]
     if name == "PADV2":
         fill = small.nodes[0].inputs[2]
         assert fill is not None
@@ -196,6 +202,12 @@ def pad_faults(name: str) -> dict[str, list[Graph]]:
             with_tensor(small, fill, dtype=F32, data=np.zeros((), np.float32)),
         ]
     return faults
+
+
+def joined_signs(channels: int) -> Graph:
+    """Packed signs, twice, along the rows."""
+    net = start(F32, (1, 4, 5, channels)).quantize()
+    return move(net, Concatenation(1), net.now.name).graph()
 
 
 def concatenation_faults() -> dict[str, list[Graph]]:
@@ -209,6 +221,7 @@ def concatenation_faults() -> dict[str, list[Graph]]:
     return {
         **faults,
         "no_activation": [with_op(graph, 0, activation=Activation.RELU)],
+        "whole_words": [with_op(joined_signs(channels), 1, axis=3) for channels in (6, 33)],
         "shapes": [
             *(with_op(graph, 0, axis=axis) for axis in (0, 4, -4, -5)),
             *(

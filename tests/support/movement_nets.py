@@ -83,6 +83,19 @@ def _pad_bits(channels: int, *widths: Sequence[int]) -> Make:
     return make
 
 
+def _concatenate_bits(axis: int, *channels: int) -> Make:
+    """Packed signs from convolutions with these channels, joined as int32 words."""
+
+    def make(d: DType) -> Net:
+        net = start(d, (1, 4, 5, 40)).quantize()
+        signs, parts = net.now.name, []
+        for outs in channels:
+            parts.append(back_to(net, signs).bconv(outs, to=DType.BITS).now.name)
+        return move(back_to(net, parts[0]), Concatenation(axis), *parts[1:]).dequantize()
+
+    return make
+
+
 def _padv2(real: float, stored: int, shape: Sequence[int]) -> Make:
     def make(d: DType) -> Net:
         net = start(d)
@@ -225,6 +238,9 @@ NETS: dict[str, dict[str, Make]] = {
         "vectors": _concatenation(2, 1, 4),
         "five dimensions": _concatenation(5, -2),
         "one input": lambda d: move(start(d), Concatenation(1)),
+        "rows of packed bits": _concatenate_bits(1, 33, 33),
+        "columns of packed bits": _concatenate_bits(-2, 7, 7, 7),
+        "channels of packed bits": _concatenate_bits(3, 64, 32, 9),
         "a constant": _concatenated_constant(3),
         "a constant in rows": _concatenated_constant(1),
     },

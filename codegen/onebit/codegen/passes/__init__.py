@@ -13,6 +13,7 @@ from onebit.core.passes.elementwise_before_reshape import elementwise_before_res
 from onebit.core.passes.fold_sign import fold_sign_into_bconv
 from onebit.core.passes.pool_before_dequantize import pool_before_dequantize
 from onebit.core.passes.remove_dead_branches import remove_dead_branches
+from onebit.core.passes.sign_before_join import sign_before_join
 from onebit.core.passes.sign_before_pool import sign_before_pool
 from onebit.core.passes.sign_before_reshape import sign_before_reshape
 
@@ -27,6 +28,8 @@ PIPELINE: Final[tuple[Pass, ...]] = (
     binary_dense,
     # a reshape that only feeds a sign, the one behind a dense layer too, is in no convolution's way
     sign_before_reshape,
+    # a join that only feeds a sign joins bits, a thirty-second of the bytes
+    sign_before_join,
     # a pool that only feeds a sign works on bits; this exposes convolution - sign pairs to the passes below
     sign_before_pool,
     # float chains behind a binary convolution become LCE's own bits form where it exists

@@ -16,7 +16,7 @@ from onebit.core.flatbuffer.results import nodes_of
 from onebit.core.flatbuffer.schema import CUSTOM, SCHEMA_VERSION, TENSOR_TYPE_NAMES, TENSOR_TYPES
 from onebit.core.graph import Array, DType, Graph, Node, Quantization, Tensor
 from onebit.core.metadata import METADATA_NAME, ModelMetadata
-from onebit.core.ops import OPS, BuiltinOp, CustomOp, LceBconv2d, LceBMaxPool2d, LceQuantize, Op, Pad
+from onebit.core.ops import OPS, BuiltinOp, Concatenation, CustomOp, LceBconv2d, LceBMaxPool2d, LceQuantize, Op, Pad
 
 #: elements of one tensor; far above any microcontroller, far below what would exhaust the host
 MAX_ELEMENTS = 2**28
@@ -232,6 +232,11 @@ class _Reader:
             channels = source.shape[-1] if source.shape else None
         elif isinstance(node.op, Pad) and source is not None and source.dtype is DType.BITS:
             channels = source.shape[-1]
+        elif isinstance(node.op, Concatenation):
+            parts = [tensors[name] for name in node.inputs if name is not None]
+            if parts and all(part.dtype is DType.BITS for part in parts):
+                last = node.op.axis in (-1, len(parts[0].shape) - 1)
+                channels = sum(part.shape[-1] for part in parts) if last else parts[0].shape[-1]
         if channels is not None:
             tensors[node.output] = self._as_bits(output, channels)
 

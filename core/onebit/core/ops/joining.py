@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from onebit.core.bits import WORD_BITS
 from onebit.core.graph import Array, DType
 from onebit.core.ops.base import BuiltinOp, Options, Shape, View, constraint, register
 from onebit.core.ops.movement import MAX_DIMENSIONS, Movement, Part, normal_axis
@@ -20,13 +21,14 @@ MAX_INPUTS = 1024
 @register
 @dataclass(frozen=True)
 class Concatenation(Movement, BuiltinOp):
-    """Tensors one after the other along `axis`."""
+    """Tensors one after the other along `axis`. Packed bits, which the file holds as int32, whole words at a time."""
 
     name = "CONCATENATION"
     arity = (1, MAX_INPUTS)
     code = 2
     options_table = "ConcatenationOptions"
     sources = None
+    moves_bits = True
 
     axis: int = -1
     activation: Activation = Activation.NONE
@@ -42,6 +44,13 @@ class Concatenation(Movement, BuiltinOp):
         shapes = [view.input(i).shape for i in self.moved(view)]
         axis = normal_axis(self.axis, len(shapes[0]))
         return bool(axis) and len({(len(s), s[:axis], s[axis + 1 :]) for s in shapes}) == 1  # type: ignore[operator]
+
+    @constraint
+    def whole_words(self, view: View) -> bool:
+        """packed bits are not joined along the channels, unless all but the last have a multiple of 32 of them"""
+        parts = [view.input(i) for i in self.moved(view)]
+        inner = normal_axis(self.axis, len(parts[0].shape)) != len(parts[0].shape) - 1
+        return view.output.dtype is not DType.BITS or inner or all(t.shape[-1] % WORD_BITS == 0 for t in parts[:-1])
 
     def infer(self, view: View) -> tuple[Shape, DType]:
         shape = list(view.input(0).shape)
