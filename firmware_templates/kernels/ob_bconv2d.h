@@ -19,40 +19,41 @@ typedef struct {
   int32_t words;        /* words per input pixel */
   int32_t groups;       /* 1, or a divisor of words and of out_channels */
   int32_t out_channels;
+  const int16_t *border;
   int32_t border_cols; /* classes of columns */
   int32_t border_skip; /* 1, or 0 where no pixel has all taps inside */
 } ob_bconv2d_params;
 
 /* Packed bits out, [OH, OW, ceil(O/32)]: bit = (x > threshold[o]). */
-void ob_bconv2d_bits(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter, const int16_t *border,
+void ob_bconv2d_bits(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter,
                      const int32_t *threshold, uint32_t *patch, uint32_t *output);
 
 /* Packed bits out: bit = (below[o] < x < end[o]), inverted where bit o of `outside` is set. */
-void ob_bconv2d_bits_range(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter, const int16_t *border,
+void ob_bconv2d_bits_range(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter,
                            const int32_t *below, const int32_t *end, const uint32_t *outside, uint32_t *patch,
                            uint32_t *output);
 
 /* Packed bits out: bit n % 32 of table[o * columns + n / 32] with n = x >> index_shift. */
-void ob_bconv2d_bits_table(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter, const int16_t *border,
+void ob_bconv2d_bits_table(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter,
                            const uint32_t *table, int32_t columns, int32_t index_shift, uint32_t *patch,
                            uint32_t *output);
 
 /* int8 out, [OH, OW, O]: clamp((x * multiplier[o] + offset[o]) >> shift, -128, 127); the sum must fit int32. */
-void ob_bconv2d_i8(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter, const int16_t *border,
+void ob_bconv2d_i8(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter,
                    const int32_t *multiplier, const int32_t *offset, int32_t shift, uint32_t *patch, int8_t *output);
 
 /* int8 out, [OH, OW, O]: table[o * columns + (x >> index_shift)]. */
-void ob_bconv2d_i8_table(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter, const int16_t *border,
+void ob_bconv2d_i8_table(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter,
                          const int8_t *table, int32_t columns, int32_t index_shift, uint32_t *patch, int8_t *output);
 
 /* int8 out, [OH, OW, O]: ((x * multiplier + offset) mod 2^32 >> 24) - 128. `segments` are rows of end, multiplier and
  * offset; channel o takes the first row from number first[o] on with x < end. Its last end is INT32_MAX. */
-void ob_bconv2d_i8_segments(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter, const int16_t *border,
+void ob_bconv2d_i8_segments(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter,
                             const int32_t *first, const int32_t *segments, uint32_t *patch, int8_t *output);
 
 /* float out, [OH, OW, O]: clamp(x, low, high) * multiplier[o] + bias[o], two float32 roundings (no fused
  * multiply-add: compile with -ffp-contract=off). Source: the reference kernel of Larq Compute Engine. */
-void ob_bconv2d_f32(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter, const int16_t *border,
+void ob_bconv2d_f32(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter,
                     const float *multiplier, const float *bias, int32_t low, int32_t high, uint32_t *patch,
                     float *output);
 

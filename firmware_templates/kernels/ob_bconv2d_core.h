@@ -10,8 +10,8 @@
 
 /* Copy the window of output pixel (oy, ox) to `patch` as [groups][KH][KW][group_words], outside pixels as 0.
  * Returns NULL, or with zero padding where some taps are outside, the corrections of x [O]. */
-const int16_t *ob_bconv2d_gather(const ob_bconv2d_params *params, const uint32_t *input, const int16_t *border,
-                                 int32_t oy, int32_t ox, uint32_t *patch);
+const int16_t *ob_bconv2d_gather(const ob_bconv2d_params *params, const uint32_t *input, int32_t oy, int32_t ox,
+                                 uint32_t *patch);
 
 /* h, l = carry and sum of the bitwise addition a + b + c (a full adder on 32 lanes). */
 #define OB_CSA(h, l, a, b, c)                \

@@ -7,8 +7,8 @@ static uint32_t *fill(uint32_t *patch, int32_t n) {
   return patch;
 }
 
-const int16_t *ob_bconv2d_gather(const ob_bconv2d_params *params, const uint32_t *input, const int16_t *border,
-                                 int32_t oy, int32_t ox, uint32_t *patch) {
+const int16_t *ob_bconv2d_gather(const ob_bconv2d_params *params, const uint32_t *input, int32_t oy, int32_t ox,
+                                 uint32_t *patch) {
   const ob_window *w = &params->window;
   const int32_t words = params->words;
   const int32_t group_words = words / params->groups;
@@ -37,6 +37,7 @@ const int16_t *ob_bconv2d_gather(const ob_bconv2d_params *params, const uint32_t
     }
     patch = fill(patch, (w->kernel_h - y_end) * row_words);
   }
+  const int16_t *border = params->border;
   const bool all_inside = y_end - y_first == w->kernel_h && x_end - x_first == w->kernel_w;
   if (border == NULL || all_inside) {
     return NULL;

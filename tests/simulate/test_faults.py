@@ -118,7 +118,7 @@ def other_border_row(folder: Path, step: int) -> None:
 
 
 def ones_for_zeros(folder: Path, step: int) -> None:
-    change_params(folder / "digits.c", step, f"digits_{step:02d}_border", "0")
+    change_params(folder / "digits.c", step, f".border = digits_{step:02d}_border", ".border = NULL")
 
 
 FAULTS: dict[str, tuple[str, Fault]] = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from onebit.core import DType, Node, Tensor
+from onebit.core import DType, Node, Quantization, Tensor
 from onebit.core.ops import (
     Abs,
     Activation,
@@ -19,6 +19,7 @@ from onebit.core.ops import (
     Op,
     Padding,
     Prelu,
+    Quantize,
     Relu,
     Relu6,
     ReluN1To1,
@@ -29,17 +30,11 @@ from onebit.core.ops import (
 from support.nets import Net
 
 F32 = DType.FLOAT32
-UNARY: tuple[Op, ...] = (
-    Abs(),
-    HardSwish(),
-    LeakyRelu(0.1),
-    LeakyRelu(-0.5),
-    Relu(),
-    Relu6(),
-    ReluN1To1(),
-    Round(),
-    Sign(),
-)
+#: computed by LiteRT as by onebit, to the last bit
+EXACT: tuple[Op, ...] = (
+    Abs(), LeakyRelu(0.1), LeakyRelu(-0.5), Relu(), Relu6(), ReluN1To1(), Round(), Sign(),
+)  # fmt: skip
+UNARY: tuple[Op, ...] = (*EXACT, HardSwish())
 
 
 def unary(net: Net, op: Op) -> Net:
@@ -66,7 +61,7 @@ def subtracted_from(net: Net, operand: object) -> Net:
     return net
 
 
-def random_step(net: Net, rng: np.random.Generator) -> None:
+def random_step(net: Net, rng: np.random.Generator, operators: tuple[Op, ...] = UNARY) -> None:
     """One more float32 operator: numbers per channel or one for all, activations, slopes, pools."""
     channels = net.now.shape[-1]
     values = rng.normal(size=channels if rng.random() < 0.8 else 1)
@@ -78,7 +73,7 @@ def random_step(net: Net, rng: np.random.Generator) -> None:
         lambda: binary(net, Maximum() if rng.random() < 0.5 else Minimum(), values),
         lambda: subtracted_from(net, values),
         lambda: prelu(net, values),
-        lambda: unary(net, UNARY[rng.integers(len(UNARY))]),
+        lambda: unary(net, operators[rng.integers(len(operators))]),
     ]
     if min(net.now.shape[1:3]) > 1:
         steps.append(lambda: net.pool(2, activation=activation))
@@ -115,3 +110,19 @@ def binary_dense_layer(net: Net, scale: Any, *, bias: Any = "random", activation
         values = net.rng.normal(size=outs) if isinstance(bias, str) else bias
         names.append(net.constant(f"bias_{i}", values, F32))
     return net.node(FullyConnected(activation), *names, dtype=F32)
+
+
+def random_chain(seed: int) -> Net:
+    """Random arithmetic behind a binary convolution, then a sign or QUANTIZE, then another binary convolution.
+
+    Only operators that LiteRT computes exactly, so that every sign is owed.
+    """
+    rng = np.random.default_rng(seed)
+    net = Net((1, 6, 7, int(rng.choice([8, 33, 64]))), seed=seed).quantize()
+    net.bconv(int(rng.choice([5, 33, 40])), pad_value=1 if net.now.shape[3] % 2 else int(rng.integers(2)))
+    for _ in range(rng.integers(1, 6)):
+        random_step(net, rng, EXACT)
+    if rng.random() < 0.5:
+        quant = Quantization.per_tensor(10.0 ** rng.uniform(-2, 0), int(rng.integers(-128, 128)))
+        net.node(Quantize(), dtype=DType.INT8, quant=quant)
+    return net.quantize().bconv(7)

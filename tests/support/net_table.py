@@ -29,7 +29,7 @@ from onebit.core.ops import (
     Slice,
     Split,
 )
-from support.chains import binary_dense_layer, minima, prelu, ranges, several_ranges
+from support.chains import binary_dense_layer, minima, prelu, random_chain, ranges, several_ranges
 from support.elementwise_nets import CHAINS
 from support.movement_nets import every_movement
 from support.nets import INT8_INPUT, Net
@@ -114,6 +114,13 @@ def bent_stage(channels: int, outs: int, **options: Any) -> Net:
 def _softmax_rows(dtype: DType, beta: float) -> Net:
     net = Net((1, 3, 5, 7), dtype, _quant(0.05, 3) if dtype is I8 else None)
     return net.reshape(1, 15, 7).softmax(beta) if dtype is I8 else net.mul([8.0]).reshape(1, 15, 7).softmax(beta)
+
+
+def padded_bits() -> Net:
+    """A border of +1 around packed signs."""
+    net = Net((1, 5, 6, 40)).quantize()
+    widths = net.constant("widths", [[0, 0], [1, 2], [0, 1], [0, 0]], DType.INT32)
+    return net.node(Pad(), widths, dtype=BITS).bconv(7, padding=VALID)
 
 
 def residual() -> Graph:
@@ -309,6 +316,8 @@ NETS: dict[str, Callable[[], Any]] = {
     .add(np.linspace(1, -1, 40)).quantize().bconv(5, activation=Activation.RELU6),
     "pool_first": lambda: Net((1, 6, 6, 33)).quantize().bconv(40).pool().mul(np.linspace(-1, 2, 40)).quantize()
     .bconv(5),
+    **{f"random_chain_{seed}": (lambda s=seed: random_chain(s)) for seed in range(12)},
+    "padded_bits": padded_bits,
     "ranges": lambda: ranges(Net((1, 5, 6, 64)).quantize().bconv(40)).bconv(5),
     "ranges_zero_padded": lambda: ranges(Net((1, 5, 6, 66)).quantize().bconv(33, pad_value=0, stride=(2, 1))).bconv(5),
     "ranges_in_groups": lambda: ranges(Net((1, 5, 6, 128)).quantize().bconv(70, groups=2)).bconv(5),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -231,10 +231,13 @@ def _macros(program: Program, upper: str, arena: Arena) -> tuple[tuple[str, str]
 def _layer(program: Program, step: Step, name: str) -> LayerText:
     params: list[ParamsText] = []
 
+    def constant(arg: Constant) -> str:
+        return _argument(program, step, arg, name)
+
     def argument(arg: Arg) -> str:
         if not isinstance(arg, Struct):
             return _argument(program, step, arg, name)
-        params.append(ParamsText(arg.ctype, f"params_{len(params)}", _struct_fields(arg.fields)))
+        params.append(ParamsText(arg.ctype, f"params_{len(params)}", _struct_fields(arg.fields, constant)))
         return f"&{params[-1].name}"
 
     calls = tuple(CallText(call.function, tuple(argument(arg) for arg in call.args)) for call in step.calls)
@@ -314,14 +317,16 @@ def _tolerance(output: Tensor, selftest: SelfTest) -> str:
     return float_literal(float(1e-5 * max(1.0, float(np.ptp(selftest.y)))))
 
 
-def _struct_fields(fields: Fields, indent: str = "") -> tuple[str, ...]:
-    """Designated initialisers, one per line, commas included."""
+def _struct_fields(fields: Fields, constant: Callable[[Constant], str], indent: str = "") -> tuple[str, ...]:
+    """Designated initialisers, one per line, commas included; `constant` names an array."""
     lines: list[str] = []
     for key, value in fields.items():
-        if isinstance(value, int):
+        if isinstance(value, Mapping):
+            lines += [f"{indent}.{key} = {{", *_struct_fields(value, constant, indent + "    "), f"{indent}}},"]
+        elif isinstance(value, int):
             lines.append(f"{indent}.{key} = {int_literal(value)},")
         else:
-            lines += [f"{indent}.{key} = {{", *_struct_fields(value, indent + "    "), f"{indent}}},"]
+            lines.append(f"{indent}.{key} = {'NULL' if value is None else constant(value)},")
     return tuple(lines)
 
 

@@ -6,7 +6,7 @@ node on the target. Nothing else in the compiler knows a kernel by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -42,7 +42,8 @@ def stored_bytes(tensor: Tensor, layout: Layout) -> int:
     return tensor.shape[-1] * (-(-pixels // 32)) * 4
 
 
-Fields = Mapping[str, "int | Fields"]
+#: fields of a struct: a constant array is a pointer to it, None a null pointer, a mapping a nested struct
+Fields = Mapping[str, "int | Constant | Fields | None"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Scratch:
 
 @dataclass(frozen=True)
 class Struct:
-    """Argument: pointer to a constant struct of C type `ctype`; nested mappings are nested structs."""
+    """Argument: pointer to a constant struct of C type `ctype`."""
 
     ctype: str
     fields: Fields
@@ -93,6 +94,22 @@ class Literal:
 
 
 Arg = Input | Output | Scratch | Struct | Constant | Literal
+
+
+def constants_of(arg: Arg) -> Iterator[Constant]:
+    """The constant arrays that an argument holds."""
+    if isinstance(arg, Constant):
+        yield arg
+    elif isinstance(arg, Struct):
+        yield from _constants_in(arg.fields)
+
+
+def _constants_in(fields: Fields) -> Iterator[Constant]:
+    for value in fields.values():
+        if isinstance(value, Constant):
+            yield value
+        elif isinstance(value, Mapping):
+            yield from _constants_in(value)
 
 
 @dataclass(frozen=True)
@@ -186,5 +203,5 @@ def _memory_cost(kernel: Kernel, view: View, optimize: Optimize) -> int:
         return 0
     args = [arg for call in kernel.calls(view) for arg in call.args]
     if optimize == "size":
-        return sum(arg.data.nbytes for arg in args if isinstance(arg, Constant)) // 1024
+        return sum(constant.data.nbytes for arg in args for constant in constants_of(arg)) // 1024
     return max((-(-arg.bytes // 4) for arg in args if isinstance(arg, Scratch)), default=0)

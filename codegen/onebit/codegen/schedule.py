@@ -14,6 +14,7 @@ from onebit.codegen.kernel import (
     Kernel,
     Layout,
     Scratch,
+    constants_of,
     default_layout,
     select_kernel,
     stored_bytes,
@@ -77,7 +78,7 @@ class Step:
     @property
     def constants(self) -> tuple[Constant, ...]:
         """The constant arrays of the calls."""
-        return tuple(arg for call in self.calls for arg in call.args if isinstance(arg, Constant))
+        return tuple(constant for call in self.calls for arg in call.args for constant in constants_of(arg))
 
 
 #: dtype and bytes of a constant array

@@ -44,19 +44,16 @@ def _window(view: View) -> BinaryWindow:
 
 def _params(view: View) -> Struct:
     window, filters = _window(view), view.input(1)
+    border = corrections(window, view.input(0), filters)
     fields: Fields = {
         "window": window_fields(*window.axes(view.input(0), filters)),
         "words": words_for(window.channels_in),
         "groups": window.groups(filters),
         "out_channels": filters.shape[0],
-        **corrections(window, view.input(0), filters).fields,
+        "border": Constant("border", border.table) if border.table.size else None,
+        **border.fields,
     }
     return Struct("ob_bconv2d_params", fields)
-
-
-def _border(view: View) -> Arg:
-    table = corrections(_window(view), view.input(0), view.input(1)).table
-    return Constant("border", table) if table.size else Literal(0)
 
 
 def _patch(view: View) -> Scratch:
@@ -75,15 +72,7 @@ def _kernel(
     name: str, op: type[Op], stage: Callable[[View], tuple[Arg, ...]], dtype: DType, extra: float = 0.0
 ) -> Kernel:
     def lower(view: View) -> tuple[Arg, ...]:
-        return (
-            _params(view),
-            Input(),
-            constant("filter", view.input(1)),
-            _border(view),
-            *stage(view),
-            _patch(view),
-            Output(),
-        )
+        return _params(view), Input(), constant("filter", view.input(1)), *stage(view), _patch(view), Output()
 
     return register_kernel(
         Kernel(
