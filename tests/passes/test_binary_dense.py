@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from onebit.codegen import find_target
+from onebit.codegen.inspection import inspect_graph
 from onebit.codegen.schedule import compile_graph
 from onebit.core import DType, Graph, evaluate
 from onebit.core.graph import Array
@@ -158,3 +159,12 @@ def test_signs_with_another_reader_are_kept() -> None:
     result = run_pass(binary_dense, graph, net.samples(8))
     assert names(result.graph) == ["LceQuantize", "LceDequantize", "LceBconv2d", "MUL", "ADD", "RESHAPE"]
     assert result.graph.tensors[shown].dtype is DType.FLOAT32
+
+
+def test_inspect_counts_its_products_as_binary() -> None:
+    graph = binary_dense_layer(signs(1, 64), np.ones(10)).graph()
+    inspection = inspect_graph(graph, find_target("cortex-m4"))
+    row = inspection.ops[-1]
+    assert row.op == "FULLY_CONNECTED" and row.binary and row.macs == 640
+    assert row.why == "weights of +c and -c on signs: a binary convolution, its sum scaled once"
+    assert (inspection.binary_macs, inspection.other_macs) == (640, 0)
