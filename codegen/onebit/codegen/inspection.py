@@ -131,6 +131,8 @@ def _why(program: Program, node: Node, refused: str | None) -> str:
     if step is None:
         by = program.eliminated.get(node.output)
         return f"never stored: {by}" if by else "shares the memory of the model's input"
+    if _is_binary_dense(program, node):
+        return "weights of +c and -c on signs: a binary convolution, its sum scaled once"
     if step.node.output != node.output:
         return "shares the memory of its input" if len(node.inputs) == 1 else "its parts are computed where it lies"
     if refused is not None:
@@ -143,8 +145,6 @@ def _why(program: Program, node: Node, refused: str | None) -> str:
     if isinstance(node.op, LceDequantize):
         readers = ", ".join(n.op.name for n in graph.consumers(node.output)) or "the model's output"
         return f"bits become {dtype.value} for {readers}"
-    if _is_binary_dense(program, node):
-        return "weights of +c and -c on signs: a binary convolution, its sum scaled once"
     if isinstance(node.op, LceBMaxPool2d):
         return "AND of packed words"
     if isinstance(node.op, (Movement, ResizeNearestNeighbor)):
