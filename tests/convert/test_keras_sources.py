@@ -109,6 +109,13 @@ def test_the_same_model_from_another_format(
     assert case.error(y) < TOLERANCE
 
 
+@pytest.mark.parametrize("name", ["keras_3.keras", "keras_3.h5", "keras_3_saved"])
+def test_files_of_keras_3(name: str, models: Path, process: KerasProcess, tmp_path: Path) -> None:
+    result = convert(open_keras(models / name, None, process), tmp_path / "m.tflite", oracle=LceOracle())
+    assert operators(read_model(result.output)) == ["PAD", "CONV_2D", "MEAN"]
+    assert result.verified.argmax_equal == result.verified.samples
+
+
 def test_an_lce_file_passes_through_verification_unchanged(models: Path, tmp_path: Path) -> None:
     raw = models / "small.raw.tflite"
     result = convert(raw, tmp_path / "m.tflite", oracle=LceOracle())
@@ -119,13 +126,13 @@ def test_an_lce_file_passes_through_verification_unchanged(models: Path, tmp_pat
 def test_the_command_line(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "m.tflite"
     code = main(
-        ["convert", str(models / "small.keras"), "--out", str(out), "--calibration", "random:8", "--json"]
+        ["convert", str(models / "small.keras"), "--out", str(out), "--int8", "--calibration", "random:200", "--json"]
     )  # fmt: skip
     printed = json.loads(capsys.readouterr().out)
     assert code == 0
     assert {"output", "sha256", "bytes", "dtype", "verified", "ops"} <= set(printed)
-    assert (printed["bytes"], printed["dtype"]) == (out.stat().st_size, "float32")
-    assert printed["verified"]["samples"] == printed["verified"]["argmax_equal"] == 8
+    assert (printed["bytes"], printed["dtype"]) == (out.stat().st_size, "int8")
+    assert printed["verified"]["samples"] == printed["verified"]["argmax_equal"] == 200
 
 
 FUNCTION = """
@@ -374,6 +381,7 @@ BAD: dict[str, tuple[type[Exception], str]] = {
     "module.keras": (BadInputError, r"^module.keras: layer 'plain': names the Python module 'subprocess'"),
     "pickled.keras": (BadInputError, r"^pickled.keras: holds 'model.weights.npz'"),
     "python_saved": (BadInputError, r"^python_saved: .*EagerPyFunc, which reaches outside of the model"),
+    "writes_saved": (BadInputError, r"^writes_saved: .*SaveV2, which reaches outside of the model"),
     "weights.h5": (BadInputError, r"^weights.h5: has weights but no model"),
 }  # fmt: skip
 
@@ -384,6 +392,7 @@ def test_a_source_that_cannot_be_converted(name: str, models: Path, process: Ker
     with pytest.raises(kind, match=message) as caught:
         convert(open_keras(models / name, None, process), tmp_path / "m.tflite")
     assert type(caught.value) is kind
+    assert list(models.glob("written*")) == []
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 

@@ -225,9 +225,35 @@ def runs_python(path: Path) -> None:
     tf.saved_model.save(module, str(path), signatures=module.call)
 
 
+def writes_a_file(path: Path) -> None:
+    """A SavedModel that overwrites a file when it is run, by the operation that saves variables."""
+
+    class Module(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None, 4), tf.float32)])
+        def call(self, x: Any) -> Any:
+            tf.raw_ops.SaveV2(
+                prefix=str(path.parent / "written"), tensor_names=["x"], shape_and_slices=[""], tensors=[x]
+            )
+            return x * 2
+
+    module = Module()
+    tf.saved_model.save(module, str(path), signatures=module.call)
+
+
+def keras_3() -> Any:
+    import keras
+
+    parts = [keras.layers.ZeroPadding2D(1), keras.layers.Conv2D(8, 3, strides=2), keras.layers.GlobalAveragePooling2D()]
+    return keras.Sequential([keras.layers.Input((8, 8, 3)), *parts])
+
+
 FILES: dict[str, Callable[[Path], Any]] = {
     "small.h5": lambda path: small().save(path),
     "small_saved": lambda path: small().save(path, save_format="tf"),
+    "keras_3": keras_file(keras_3),
+    "keras_3.h5": lambda path: keras_3().save(path),
+    "keras_3_saved": lambda path: keras_3().export(path),
+    "writes_saved": writes_a_file,
     "nan": keras_file(lambda: with_weight(np.nan)),
     "infinite": keras_file(lambda: with_weight(np.inf)),
     "two_inputs": keras_file(two_inputs),

@@ -43,7 +43,7 @@ ACTIVATIONS = frozenset(
         "tanh",
     }
 )
-#: operations with state that only read and restore variables
+#: operations with state that do no more than read and set variables
 HARMLESS_STATEFUL = frozenset(
     {
         "Assert",
@@ -52,19 +52,18 @@ HARMLESS_STATEFUL = frozenset(
         "AssignVariableOp",
         "DisableCopyOnRead",
         "IsVariableInitialized",
-        "MergeV2Checkpoints",
         "PartitionedCall",
         "Placeholder",
         "RandomStandardNormal",
         "RandomUniform",
         "ReadVariableOp",
-        "RestoreV2",
-        "SaveV2",
-        "ShardedFilename",
         "StatefulPartitionedCall",
         "VarHandleOp",
+        "VarIsInitializedOp",
     }
 )
+#: operations that a SavedModel's own functions for saving and restoring consist of
+STORING_OPS = frozenset({"MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename"})
 #: operations without state that reach outside of the model all the same
 FORBIDDEN_OPS = frozenset({"MatchingFiles", "PyFuncStateless", "ReadFile"})
 
@@ -156,10 +155,15 @@ def _problems(config: Any, layer: str) -> Iterator[tuple[str, str]]:
         yield from _problems(value, layer)
 
 
-def check_operations(operations: Iterable[tuple[str, str, bool]], source: str) -> None:
-    """BadInputError for (node name, operation, has state) that runs Python, or reads or writes files."""
+def check_operations(operations: Iterable[tuple[str, str, bool]], source: str, *, storing: bool = False) -> None:
+    """BadInputError for (node name, operation, has state) that runs Python, or reads or writes files.
+
+    `storing` allows saving and restoring variables, in functions that nobody calls.
+    """
     for name, operation, stateful in operations:
-        if operation in FORBIDDEN_OPS or (stateful and operation not in HARMLESS_STATEFUL):
+        if operation in STORING_OPS and storing:
+            continue
+        if operation in FORBIDDEN_OPS | STORING_OPS or (stateful and operation not in HARMLESS_STATEFUL):
             raise BadInputError(
                 f"'{name}' is the operation {operation}, which reaches outside of the model",
                 where=source,

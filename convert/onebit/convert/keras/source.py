@@ -13,7 +13,7 @@ from typing import Any
 from onebit.convert.keras.describe import Description, describe
 from onebit.convert.keras.process import KerasProcess, RawFile
 from onebit.core import DType, Graph, read_model
-from onebit.core.errors import BadInputError, UnsupportedError
+from onebit.core.errors import BadInputError, OnebitError, UnsupportedError
 from onebit.core.graph import Node
 from onebit.core.metadata import ModelMetadata
 from onebit.core.passes.naming import unique_name
@@ -114,7 +114,7 @@ def import_keras(source: KerasSource, metadata: ModelMetadata | None = None) -> 
         log.warning("%s", note)
     try:
         graph = read_model(raw.model)
-    except UnsupportedError as error:
+    except OnebitError as error:
         message = _SHORT_NAME.sub(lambda short: raw.names.get(short.group(), short.group()), error.message)
         raise UnsupportedError(message, where=source.description.name, fix=error.fix) from error
     graph, nodes = _with_names_of_the_source(graph, raw, source.description)

@@ -126,7 +126,10 @@ def load_saved_model(path: Path, folder: Path, description: Description | None) 
     if function is None:
         raise BadInputError(f"has no signature '{SIGNATURE}'", where=path.name, fix="save it with model.save()")
     signature = _Signature(model, function)
-    return Source(description or signature.description(path.name), signature.call)
+    source = Source(description or signature.description(path.name), signature.call)
+    if description is None:
+        check_operations(_operations(source.frozen.graph_def.node), path.name)
+    return source
 
 
 def _check_saved_model(path: Path, name: str) -> None:
@@ -140,9 +143,24 @@ def _check_saved_model(path: Path, name: str) -> None:
     except (DecodeError, OSError) as error:
         raise BadInputError("cannot be read as a SavedModel", where=name, fix="save the model again") from error
     for graph in content.meta_graphs:
-        check_operations(_operations(graph.graph_def.node), name)
-        for function in graph.graph_def.library.function:
-            check_operations(_operations(function.node_def), name)
+        if not graph.HasField("object_graph_def"):
+            raise BadInputError("was saved by TensorFlow 1", where=name, fix="save it with TensorFlow 2")
+        functions = graph.graph_def.library.function
+        # loading calls functions of the first kind; those of a saver stand for themselves
+        callable_ = {*graph.object_graph_def.concrete_functions, *_called(functions)}
+        check_operations(_operations(graph.graph_def.node), name, storing=True)
+        for function in functions:
+            is_called = function.signature.name in callable_
+            check_operations(_operations(function.node_def), name, storing=not is_called)
+
+
+def _called(functions: Sequence[Any]) -> Iterator[str]:
+    """The names of the functions that other functions mention."""
+    for function in functions:
+        for node in function.node_def:
+            for value in node.attr.values():
+                yield value.func.name
+                yield from (item.name for item in value.list.func)
 
 
 def _operations(nodes: Sequence[Any]) -> Iterator[tuple[str, str, bool]]:
