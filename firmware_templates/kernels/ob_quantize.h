@@ -21,4 +21,7 @@ void ob_dequantize_f32(const uint32_t *input, int32_t pixels, int32_t channels, 
 void ob_dequantize_i8(const uint32_t *input, int32_t pixels, int32_t channels, int8_t plus, int8_t minus,
                       int8_t *output);
 
+/* bit 0 to true, bit 1 to false. */
+void ob_dequantize_bool(const uint32_t *input, int32_t pixels, int32_t channels, bool *output);
+
 #endif

@@ -26,12 +26,13 @@ from onebit.core.ops import (
     Quantize,
     Relu,
     Relu6,
+    Reshape,
     Slice,
     Split,
 )
 from support.chains import binary_dense_layer, minima, prelu, random_chain, ranges, several_ranges
 from support.elementwise_nets import CHAINS
-from support.movement_nets import every_movement
+from support.movement_nets import back_to, every_movement, move
 from support.nets import INT8_INPUT, Net
 from support.window_nets import averages, depthwise, reductions
 
@@ -295,6 +296,17 @@ def _float_head(activation: Activation) -> Net:
     return net.dense(13, activation).dense(5).softmax(0.7)
 
 
+def moved_bits() -> Net:
+    """Packed words sliced, joined, padded and reshaped between two convolutions, and as bool."""
+    net = Net((1, 4, 6, 40)).quantize()
+    first = net.now.name
+    move(net, Slice(), [0, 1, 0, 0], [1, 2, 6, 2])
+    move(back_to(net, first), Concatenation(1), "slice_1")
+    move(net, Pad(), [[0, 0], [1, 0], [0, 2], [0, 0]]).bconv(33, to=BITS)
+    move(net, Reshape((1, 8, 7, 2)), shape=(1, 8, 7, 33))
+    return net.node(LceDequantize(), dtype=DType.BOOL).quantize().bconv(5)
+
+
 def _requantized(size: int) -> Net:
     return Net((1, size), I8, _quant(0.25, 0)).node(Quantize(), dtype=I8, quant=_quant(1.0, 0))
 
@@ -373,6 +385,7 @@ NETS: dict[str, Callable[[], Any]] = {
     "movement_int8": lambda: every_movement(I8),
     # ties, which whole blocks of 16 round another way than the rest
     **{f"requantized_{n}": (lambda n=n: _requantized(n)) for n in (16, 43)},
+    "moved_bits": moved_bits,
     "scalar_operands": lambda: Net((1, 3, 3, 4)).mul([0.5]).add([-0.25]).add(np.ones((1, 3, 3, 4)), Activation.RELU),
 }  # fmt: skip
 

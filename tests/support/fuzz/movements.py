@@ -22,10 +22,11 @@ from onebit.core.ops import (
     StridedSlice,
     Transpose,
 )
-from support.fuzz.growth import I32, Growth
+from support.fuzz.growth import BITS, F32, I8, I32, Growth
 from support.fuzz.moves import move, plain
 
 MOVED = (2, 3, 4, 5)
+MOVABLE = (F32, I8, BITS)
 
 
 def _add(g: Growth, x: Tensor, op: Op, *inputs: Any, shape: Sequence[int] | None = None) -> bool:
@@ -41,10 +42,12 @@ def transpose(g: Growth, x: Tensor, name: str) -> bool:
     return _add(g, x, Transpose(), order)
 
 
-@move("SLICE", ranks=MOVED)
+@move("SLICE", dtypes=MOVABLE, ranks=MOVED)
 def slice_(g: Growth, x: Tensor, name: str) -> bool:
-    begin = [g.number(0, extent - 1) if g.chance(50) else 0 for extent in x.shape]
-    size = [-1 if g.chance(50) else g.number(1, e - b) for e, b in zip(x.shape, begin, strict=True)]
+    begin = [g.number(0, extent - 1) if g.chance(50) else 0 for extent in x.stored_shape]
+    size = [-1 if g.chance(50) else g.number(1, e - b) for e, b in zip(x.stored_shape, begin, strict=True)]
+    if x.dtype is BITS:
+        begin[-1], size[-1] = 0, g.pick((-1, x.stored_shape[-1]))
     return _add(g, x, Slice(), begin, size)
 
 
@@ -89,9 +92,10 @@ def split(g: Growth, x: Tensor, name: str) -> bool:
     return all([_add(g, x, Split(axis + sign, parts, i)) for i in wanted])  # noqa: C419 (all of them are added)
 
 
-@move("PAD", ranks=MOVED)
+@move("PAD", dtypes=MOVABLE, ranks=MOVED)
 def pad(g: Growth, x: Tensor, name: str) -> bool:
-    return _add(g, x, Pad(), _widths(g, x))
+    widths = _widths(g, x)
+    return _add(g, x, Pad(), [*widths[:-1], [0, 0]] if x.dtype is BITS else widths)
 
 
 @move("PADV2", ranks=MOVED)
@@ -104,7 +108,7 @@ def _widths(g: Growth, x: Tensor) -> list[list[int]]:
     return [[0, 0], *([g.pick((0, 1, 3)), g.pick((0, 1, 2))] for _ in x.shape[1:])]
 
 
-@move("CONCATENATION", ranks=MOVED)
+@move("CONCATENATION", dtypes=MOVABLE, ranks=MOVED)
 def concatenation(g: Growth, x: Tensor, name: str) -> bool:
     """Earlier values, sometimes a constant, sometimes the same value twice."""
     axis = g.number(1, len(x.shape) - 1)
@@ -114,7 +118,7 @@ def concatenation(g: Growth, x: Tensor, name: str) -> bool:
         return len(t.shape) == len(x.shape) and same_rest and t.dtype is x.dtype and t.quant == x.quant
 
     others = [g.pick(g.others(fits)) for _ in range(g.number(1, 3))]
-    if g.chance(20):
+    if x.dtype is not BITS and g.chance(20):
         shape = (*x.shape[:axis], g.number(1, 4), *x.shape[axis + 1 :])
         others.append(g.constant("joined", g.numbers(shape, x.dtype), x.dtype, x.quantization))
     return _add(g, x, Concatenation(axis - len(x.shape) if g.chance(50) else axis), *others)
@@ -133,15 +137,18 @@ def resize(g: Growth, x: Tensor, name: str) -> bool:
     return _add(g, x, ResizeNearestNeighbor(g.chance(50), g.chance(50)), size)
 
 
-@move("RESHAPE")
+@move("RESHAPE", dtypes=MOVABLE)
 def reshape(g: Growth, x: Tensor, name: str) -> bool:
     """Rows, or the elements in other axes; the target in the options or as a tensor, sometimes with a -1."""
-    shape, rest = [1], x.elements
+    bits = x.dtype is BITS
+    shape, rest = [1], x.elements // x.shape[-1] if bits else x.elements
     for _ in range(g.number(0, 3)):
         shape.append(g.pick([n for n in (1, 2, 3, 4, 5, 8, 16, 32) if rest % n == 0]))
         rest //= shape[-1]
     shape.append(rest)
-    target = [-1, *shape[1:]] if g.chance(20) else shape
+    words = [x.stored_shape[-1]] if bits else []
+    target = [-1 if g.chance(20) else 1, *shape[1:], *words]
+    shape += [x.shape[-1]] if bits else []
     if g.chance(30):
         return _add(g, x, Reshape(), np.array(target), shape=shape)
     return _add(g, x, Reshape(tuple(target)), shape=shape)

@@ -146,7 +146,7 @@ def lce_quantize(g: Growth, x: Tensor, name: str) -> bool:
 
 @move("LceDequantize", dtypes=(BITS,))
 def lce_dequantize(g: Growth, x: Tensor, name: str) -> bool:
-    dtype = g.pick(REAL)
+    dtype = g.pick((*REAL, BOOL))
     return g.add(plain(name), x.name, dtype=dtype, quant=g.quant() if dtype is I8 else None)
 
 

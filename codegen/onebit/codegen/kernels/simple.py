@@ -131,6 +131,7 @@ _register("ob_quantize_f32", "ob_quantize.h", LceQuantize, _quantize_f32, 5.0, (
 _register("ob_quantize_i8", "ob_quantize.h", LceQuantize, _quantize_i8, 5.0, (DType.INT8, None), in_place=_over_signs)
 _register("ob_quantize_bool", "ob_quantize.h", LceQuantize, _quantize_f32, 5.0, (DType.BOOL, None))
 _register("ob_dequantize_f32", "ob_quantize.h", LceDequantize, _quantize_f32, 6.0, (None, DType.FLOAT32))
+_register("ob_dequantize_bool", "ob_quantize.h", LceDequantize, _quantize_f32, 6.0, (None, DType.BOOL))
 _register("ob_dequantize_i8", "ob_quantize.h", LceDequantize, _dequantize_i8, 6.0, (None, DType.INT8))
 _register("ob_bmaxpool2d", "ob_pool.h", LceBMaxPool2d, _bmaxpool, 0.2, in_place=_over_pool_window)
 _register("ob_bpool2d", "ob_pool.h", BinaryPool, _bpool, 0.3, in_place=_over_pool_window)

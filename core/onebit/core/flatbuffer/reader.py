@@ -16,7 +16,19 @@ from onebit.core.flatbuffer.results import nodes_of
 from onebit.core.flatbuffer.schema import CUSTOM, SCHEMA_VERSION, TENSOR_TYPE_NAMES, TENSOR_TYPES
 from onebit.core.graph import Array, DType, Graph, Node, Quantization, Tensor
 from onebit.core.metadata import METADATA_NAME, ModelMetadata
-from onebit.core.ops import OPS, BuiltinOp, Concatenation, CustomOp, LceBconv2d, LceBMaxPool2d, LceQuantize, Op, Pad
+from onebit.core.ops import (
+    OPS,
+    BuiltinOp,
+    Concatenation,
+    CustomOp,
+    LceBconv2d,
+    LceBMaxPool2d,
+    LceQuantize,
+    Op,
+    Pad,
+    Reshape,
+    Slice,
+)
 
 #: elements of one tensor; far above any microcontroller, far below what would exhaust the host
 MAX_ELEMENTS = 2**28
@@ -230,7 +242,7 @@ class _Reader:
                 channels = filters.shape[0]
         elif isinstance(node.op, (LceQuantize, LceBMaxPool2d)) and source is not None:
             channels = source.shape[-1] if source.shape else None
-        elif isinstance(node.op, Pad) and source is not None and source.dtype is DType.BITS:
+        elif isinstance(node.op, (Pad, Slice, Reshape)) and source is not None and source.dtype is DType.BITS:
             channels = source.shape[-1]
         elif isinstance(node.op, Concatenation):
             parts = [tensors[name] for name in node.inputs if name is not None]

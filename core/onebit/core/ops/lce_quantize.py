@@ -60,7 +60,7 @@ def dequantized_levels(quant: Quantization) -> tuple[int, int]:
 @register
 @dataclass(frozen=True)
 class LceDequantize(CustomOp):
-    """Packed bits to +1/-1 as float32, or to the int8 values that stand for them."""
+    """Packed bits to +1/-1 as float32, to the int8 values that stand for them, or to bool: true for +1."""
 
     name = "LceDequantize"
     arity = (1, 1)
@@ -72,8 +72,8 @@ class LceDequantize(CustomOp):
 
     @constraint
     def output_dtype(self, view: View) -> bool:
-        """the output is float32 or int8"""
-        return view.output.dtype in (DType.FLOAT32, DType.INT8)
+        """the output is float32, int8 or bool"""
+        return view.output.dtype in (DType.FLOAT32, DType.INT8, DType.BOOL)
 
     def infer(self, view: View) -> tuple[Shape, DType]:
         return view.input(0).shape, view.output.dtype
@@ -84,6 +84,8 @@ class LceDequantize(CustomOp):
         negative = bits.unpack(words, view.output.shape[-1])
         if view.output.dtype is DType.FLOAT32:
             return np.where(negative, np.float32(-1), np.float32(1))
+        if view.output.dtype is DType.BOOL:
+            return ~negative
         plus, minus = dequantized_levels(view.output.quant)
         return np.where(negative, minus, plus).astype(np.int8)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 from onebit.core.bits import WORD_BITS
 from onebit.core.graph import Array, DType
@@ -16,26 +16,29 @@ from onebit.core.ops.movement import constant_scalar, normal_axis
 @dataclass(frozen=True)
 class _Alias(Op):
     alias = True
+    #: whether packed bits may have another shape, too
+    moves_bits: ClassVar[bool] = False
 
     @constraint
     def dtype(self, view: View) -> bool:
         """the input is computed, and the output has its dtype, float32 or int8, and its quantization"""
         x, y = view.input(0), view.output
-        same = x.dtype is y.dtype and x.dtype in (DType.FLOAT32, DType.INT8) and x.quant == y.quant
-        return same and not x.is_constant
+        known = x.dtype in (DType.FLOAT32, DType.INT8) or (self.moves_bits and x.dtype is DType.BITS)
+        return known and x.dtype is y.dtype and x.quant == y.quant and not x.is_constant
 
     def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
         x = args[0]
         assert x is not None
-        return x.reshape(x.shape[0], *view.output.shape[1:])
+        return x.reshape(x.shape[0], *view.output.stored_shape[1:])
 
 
 @register
 @dataclass(frozen=True)
 class Reshape(_Alias, BuiltinOp):
-    """The declared output shape counts; an optional second input only repeats it."""
+    """The declared output shape counts; an optional second input only repeats it. Packed bits keep their channels."""
 
     name = "RESHAPE"
+    moves_bits = True
     arity = (1, 2)
     code = 22
     options_table = "ReshapeOptions"
@@ -49,6 +52,11 @@ class Reshape(_Alias, BuiltinOp):
         return view.input(0).elements == view.output.elements and view.output.shape[0] == 1
 
     @constraint
+    def whole_words(self, view: View) -> bool:
+        """packed bits, whose words the target shape counts, keep the extent of their last axis, the channels"""
+        return view.output.dtype is not DType.BITS or view.input(0).shape[-1] == view.output.shape[-1]
+
+    @constraint
     def target_shape(self, view: View) -> bool:
         """the target shape, in the options or as a constant second input, is the output's (one size may be -1)"""
         given = view.optional(1)
@@ -58,7 +66,7 @@ class Reshape(_Alias, BuiltinOp):
             target = tuple(int(size) for size in given.data.reshape(-1))
         else:
             return False
-        matches = [t in (-1, size) for t, size in zip(target, view.output.shape, strict=False)]
+        matches = [t in (-1, size) for t, size in zip(target, view.output.stored_shape, strict=False)]
         return len(target) == len(view.output.shape) and all(matches) and target.count(-1) <= 1
 
     def infer(self, view: View) -> tuple[Shape, DType]:

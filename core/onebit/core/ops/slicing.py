@@ -29,15 +29,23 @@ class Slice(Movement, BuiltinOp):
     name = "SLICE"
     arity = (3, 3)
     code = 65
+    moves_bits = True
 
     @constraint
     def box(self, view: View) -> bool:
         """begin and size are int32 constants, one value per axis, of a box that is not empty and lies in the input"""
-        shape, begin, size = view.input(0).shape, constant_values(view, 1), constant_values(view, 2)
+        shape, begin, size = view.input(0).stored_shape, constant_values(view, 1), constant_values(view, 2)
         if begin is None or size is None or not len(begin) == len(size) == len(shape):
             return False
         ends = self._ends(shape, begin, size)
         return all(0 <= b < e <= d for b, e, d in zip(begin, ends, shape, strict=True))
+
+    @constraint
+    def whole_words(self, view: View) -> bool:
+        """of packed bits, whose words the box counts, all channels are taken"""
+        shape = view.input(0).stored_shape
+        whole = _indexed_shape(shape, self._index(view))[-1] == shape[-1]
+        return view.input(0).dtype is not DType.BITS or whole
 
     @staticmethod
     def _ends(shape: Shape, begin: Sequence[int], size: Sequence[int]) -> list[int]:
@@ -45,11 +53,13 @@ class Slice(Movement, BuiltinOp):
 
     def _index(self, view: View) -> tuple[Position, ...]:
         begin = known_values(view, 1)
-        ends = self._ends(view.input(0).shape, begin, known_values(view, 2))
+        ends = self._ends(view.input(0).stored_shape, begin, known_values(view, 2))
         return (slice(None), *(slice(b, e) for b, e in zip(begin[1:], ends[1:], strict=True)))
 
     def infer(self, view: View) -> tuple[Shape, DType]:
-        return _indexed_shape(view.input(0).shape, self._index(view)), view.input(0).dtype
+        x = view.input(0)
+        shape = _indexed_shape(x.stored_shape, self._index(view))
+        return ((*shape[:-1], x.shape[-1]) if x.dtype is DType.BITS else shape), x.dtype
 
     def parts(self, view: View, inputs: Sequence[Array], output: Array) -> list[Part]:
         return [(output, inputs[0][self._index(view)])]

@@ -1,0 +1,98 @@
+"""Packed bits, which the file holds as int32 words, through operators that move elements; and into bool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from onebit.core import DType, read_model, write_model
+from onebit.core.errors import OnebitError
+from onebit.core.ops import Concatenation, LceDequantize, Pad, Reshape, Slice
+from support.lce import Agrees
+from support.movement_nets import back_to, move
+from support.nets import Net
+
+
+def signs(channels: int) -> Net:
+    return Net((1, 4, 6, channels)).quantize()
+
+
+def sliced(net: Net) -> Net:
+    """Rows and columns; the box counts words, -1 is all of them."""
+    words = -(-net.now.shape[3] // 32)
+    move(net, Slice(), [0, 1, 0, 0], [1, 3, -1, words])
+    return move(net, Slice(), [0, 0, 2, 0], [-1, -1, 3, -1])
+
+
+def joined(axis: int) -> Callable[[Net], Net]:
+    def make(net: Net) -> Net:
+        first = net.now.name
+        move(net, Slice(), [0, 0, 0, 0], [-1, -1, -1, -1])
+        return move(back_to(net, first), Concatenation(axis), net.nodes[-1].output, first)
+
+    return make
+
+
+def reshaped(net: Net) -> Net:
+    words = -(-net.now.shape[3] // 32)
+    channels = net.now.shape[3]
+    move(net, Reshape((1, 24, 1, words)), shape=(1, 24, 1, channels))
+    return move(net, Reshape(), np.array([-1, 3, 8, words]), shape=(1, 3, 8, channels))
+
+
+def padded(net: Net) -> Net:
+    return move(net, Pad(), [[0, 0], [1, 0], [2, 3], [0, 0]])
+
+
+MOVES: dict[str, Callable[[Net], Net]] = {
+    "SLICE": sliced,
+    "CONCATENATION of rows": joined(1),
+    "CONCATENATION of columns": joined(-2),
+    "RESHAPE": reshaped,
+    "PAD": padded,
+}
+
+
+@pytest.mark.parametrize("channels", [1, 31, 32, 33, 64, 70])
+@pytest.mark.parametrize("name", MOVES)
+def test_words_are_moved_and_read_back(name: str, channels: int, agrees: Agrees) -> None:
+    net = MOVES[name](signs(channels)).bconv(5)
+    graph = read_model(write_model(net.graph()))
+    assert {n: (t.shape, t.dtype) for n, t in graph.tensors.items()} == {
+        n: (t.shape, t.dtype) for n, t in net.tensors.items()
+    }
+    agrees(graph, net.samples(3))
+
+
+@pytest.mark.parametrize("channels", [32, 64])
+def test_full_words_are_joined_along_the_channels(channels: int, agrees: Agrees) -> None:
+    net = joined(3)(signs(channels)).bconv(5)
+    assert net.tensors["concatenation_2"].shape == (1, 4, 6, 3 * channels)
+    agrees(read_model(write_model(net.graph())), net.samples(3))
+
+
+REFUSED: dict[str, tuple[Callable[[], Net], str]] = {
+    "channels joined inside a word": (lambda: joined(3)(signs(33)), "fill whole words"),
+    "a slice of the words": (lambda: move(signs(64), Slice(), [0, 0, 0, 0], [-1, -1, -1, 1]), "all channels are taken"),
+    "channels padded": (lambda: move(signs(32), Pad(), [[0, 0], [0, 0], [0, 0], [0, 32]]), "other axes"),
+    "channels reshaped": (
+        lambda: move(signs(64), Reshape((1, 4, 12, 1)), shape=(1, 4, 12, 32)), "extent of their last axis",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_would_break_words_is_refused(name: str) -> None:
+    make, words = REFUSED[name]
+    with pytest.raises(OnebitError, match=words):
+        write_model(make().graph())
+
+
+@pytest.mark.parametrize("channels", [1, 31, 32, 33])
+def test_bits_to_bool_and_back(channels: int, agrees: Agrees) -> None:
+    net = signs(channels).node(LceDequantize(), dtype=DType.BOOL)
+    agrees(net.graph(), net.samples(3))
+    again = net.quantize().bconv(3)
+    agrees(again.graph(), again.samples(3))
