@@ -2,6 +2,8 @@
 #ifndef OB_CONV2D_CORE_H
 #define OB_CONV2D_CORE_H
 
+#include <string.h>
+
 #include "ob_conv2d.h"
 
 #if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP
@@ -49,15 +51,17 @@ static inline int32_t ob_add_products(uint32_t x, uint32_t w, int32_t acc) {
 #endif
 }
 
-/* Add the dot products for four channels to acc: `patch` has an even number of int16 read as words, `quad` points to
- * filters [pairs][4] of pairs of int16. */
+/* Add the dot products for four channels to acc: `patch` has an even number of int16, `quad` points to filters
+ * [pairs][4] of pairs of int16. The window was written as int16: memcpy reads two of them at a time, one load, under
+ * the aliasing rules. */
 static inline void ob_dot4_pairs(const uint32_t *patch, const uint32_t *quad, int32_t pairs, int32_t acc[4]) {
   int32_t a0 = acc[0];
   int32_t a1 = acc[1];
   int32_t a2 = acc[2];
   int32_t a3 = acc[3];
   for (int32_t i = 0; i < pairs; ++i, quad += 4) {
-    const uint32_t x = patch[i];
+    uint32_t x;
+    memcpy(&x, patch + i, sizeof x);
     a0 = ob_add_products(x, quad[0], a0);
     a1 = ob_add_products(x, quad[1], a1);
     a2 = ob_add_products(x, quad[2], a2);

@@ -5,7 +5,7 @@ void ob_conv2d_i8_bits_dsp(const ob_conv2d_params *params, const int8_t *input, 
   const int32_t taps = params->window.kernel_h * params->window.kernel_w * params->in_channels;
   const int32_t pairs = (taps + 1) / 2;
   const int32_t outputs = params->out_channels;
-  patch[pairs - 1] = 0u; /* the odd element out; the gather fills the rest */
+  memset(patch + (pairs - 1), 0, sizeof *patch); /* the odd element out; the gather fills the rest */
   for (int32_t oy = 0; oy < params->window.out_h; ++oy) {
     for (int32_t ox = 0; ox < params->window.out_w; ++ox) {
       ob_conv2d_gather(params, input, oy, ox, (int16_t *)(void *)patch);

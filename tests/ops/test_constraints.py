@@ -8,6 +8,7 @@ import pytest
 from onebit.core import DType, Graph, Quantization, spec
 from onebit.core.errors import SpecError
 from onebit.core.ops import OPS, BinaryWindow, Padding, PoolWindow
+from support.bit_faults import FAULTS as BIT_FAULTS
 from support.edits import with_node, with_op, with_tensor, without_input
 from support.elementwise_faults import ELEMENTWISE_FAULTS
 from support.movement_faults import FAULTS
@@ -229,6 +230,8 @@ CASES: dict[str, dict[str, list[Graph]]] = {
     **FAULTS,
     **WINDOW_FAULTS,
 }
+for _op, _rules in BIT_FAULTS.items():
+    CASES[_op] = {**CASES[_op], **_rules}
 FLAT = [(op, rule, i) for op, rules in CASES.items() for rule, graphs in rules.items() for i in range(len(graphs))]
 
 

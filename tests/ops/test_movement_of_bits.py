@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from onebit.core import DType, read_model, write_model
-from onebit.core.errors import OnebitError
 from onebit.core.ops import Concatenation, LceDequantize, Pad, Reshape, Slice
 from support.lce import Agrees
 from support.movement_nets import back_to, move
@@ -71,23 +70,6 @@ def test_full_words_are_joined_along_the_channels(channels: int, agrees: Agrees)
     net = joined(3)(signs(channels)).bconv(5)
     assert net.tensors["concatenation_2"].shape == (1, 4, 6, 3 * channels)
     agrees(read_model(write_model(net.graph())), net.samples(3))
-
-
-REFUSED: dict[str, tuple[Callable[[], Net], str]] = {
-    "channels joined inside a word": (lambda: joined(3)(signs(33)), "fill whole words"),
-    "a slice of the words": (lambda: move(signs(64), Slice(), [0, 0, 0, 0], [-1, -1, -1, 1]), "all channels are taken"),
-    "channels padded": (lambda: move(signs(32), Pad(), [[0, 0], [0, 0], [0, 0], [0, 32]]), "other axes"),
-    "channels reshaped": (
-        lambda: move(signs(64), Reshape((1, 4, 12, 1)), shape=(1, 4, 12, 32)), "extent of their last axis",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_would_break_words_is_refused(name: str) -> None:
-    make, words = REFUSED[name]
-    with pytest.raises(OnebitError, match=words):
-        write_model(make().graph())
 
 
 @pytest.mark.parametrize("channels", [1, 31, 32, 33])
