@@ -75,7 +75,7 @@ class GuardedCore:
         objects = self._compile([source], work, work / "src")
         sizes = graph.input.nbytes, graph.output.nbytes
         harness._write_adapter(work / "onebit_model.h", name, *sizes)
-        objects += harness._compile_harness(self._compiler, work, (work, work / "src", NATIVE, *self._include), ())
+        objects += harness._compile_harness(self._compiler, work, (work, work / "src", NATIVE, *self._include), (), ())
         sections = _data_sections([*objects, *self._kernels])
         assert self._target.emulation is not None
         script = _with_gaps(harness._write_linker_script(work / "memory.ld", self._target.emulation), sections)
