@@ -212,6 +212,10 @@ def dequantize_cases() -> dict[str, list[Graph]]:
     return {
         "input_dtype": [Net((1, 3)).dequantize().graph()],
         "output_dtype": [with_tensor(graph, graph.outputs[0], dtype=DType.INT32)],
+        "step_fits": [
+            Net((1, 3)).quantize().dequantize(DType.INT8, Quantization.per_tensor(scale, 2)).graph()
+            for scale in (1e-30, 2.0**-31)
+        ],
     }
 
 

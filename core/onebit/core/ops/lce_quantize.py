@@ -75,6 +75,11 @@ class LceDequantize(CustomOp):
         """the output is float32, int8 or bool"""
         return view.output.dtype in (DType.FLOAT32, DType.INT8, DType.BOOL)
 
+    @constraint
+    def step_fits(self, view: View) -> bool:
+        """the scale of an int8 output is at least 2**-30, so that its reciprocal fits in 32 bits"""
+        return view.output.dtype is not DType.INT8 or view.output.quant.scale >= 2.0**-30
+
     def infer(self, view: View) -> tuple[Shape, DType]:
         return view.input(0).shape, view.output.dtype
 
