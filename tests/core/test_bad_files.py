@@ -10,6 +10,8 @@ import pytest
 
 from onebit.core import read_model, write_model
 from onebit.core.errors import BadInputError, OnebitError, SpecError
+from onebit.core.flatbuffer.builtin_names import _INSTEAD, BUILTIN_NAMES
+from onebit.core.ops import OPS
 from support.bad_files import CASES
 from support.files import (
     all_small_files,
@@ -94,6 +96,23 @@ def test_one_wrong_thing(name: str, tmp_path: Path) -> None:
     assert isinstance(error, kind), error
     assert error.where.startswith("test")
     assert re.search(words, str(error)), str(error)
+
+
+def test_unsupported_operators_are_all_named_with_what_would_help() -> None:
+    line = str(error_of(edited(write_model(int8_net()), CASES["several unsupported"][0])))
+    for part in (
+        r"L2_NORMALIZATION \(output '\w+'\)",
+        r"'LceOther' \(output '\w+'\)",
+        r"GELU \(output '\w+': use RELU or",
+    ):
+        assert re.search(part, line), line
+
+
+def test_advice_names_operators_that_both_sides_know() -> None:
+    assert set(_INSTEAD) <= set(BUILTIN_NAMES)
+    assert not set(_INSTEAD) & set(OPS)
+    advised = {word for text in _INSTEAD.values() for word in re.findall(r"\b[A-Z][A-Z0-9_]{2,}\b", text)}
+    assert advised <= set(OPS)
 
 
 def test_an_unsupported_dtype_is_also_found_in_constants() -> None:

@@ -41,3 +41,36 @@ BUILTIN_NAMES: Final = tuple(_NAMES.split())
 def builtin_name(code: int) -> str:
     """The name of a builtin operator; a code that is newer than the list shows as its number."""
     return BUILTIN_NAMES[code] if 0 <= code < len(BUILTIN_NAMES) else f"builtin operator {code}"
+
+
+#: what a model can do instead of operators that classifiers use and onebit does not have
+_INSTEAD: Final = {
+    "ARG_MAX": "end the model in front of it",
+    "BATCH_MATMUL": "use FULLY_CONNECTED",
+    "CAST": "train and convert with one dtype",
+    "DIV": "multiply with the reciprocal (MUL)",
+    "ELU": "use LEAKY_RELU or PRELU",
+    "GELU": "use RELU or HARD_SWISH",
+    "L2_POOL_2D": "use AVERAGE_POOL_2D",
+    "LOCAL_RESPONSE_NORMALIZATION": "use batch normalization",
+    "LOG_SOFTMAX": "use SOFTMAX, or end the model at the logits",
+    "MIRROR_PAD": "use PAD",
+    "NEG": "multiply with -1 (MUL)",
+    "REDUCE_MIN": "use REDUCE_MAX of the negative",
+    "RELU_0_TO_1": "use RELU6 behind a MUL",
+    "RESIZE_BILINEAR": "use RESIZE_NEAREST_NEIGHBOR",
+    "SPACE_TO_DEPTH": "use RESHAPE and TRANSPOSE",
+    "DEPTH_TO_SPACE": "use RESHAPE and TRANSPOSE",
+    "SPLIT_V": "use SLICE",
+    "SQUARE": "use MUL",
+    "SQUARED_DIFFERENCE": "use SUB and MUL",
+    "SUM": "use MEAN and MUL",
+    "TILE": "use CONCATENATION",
+    "TRANSPOSE_CONV": "use RESIZE_NEAREST_NEIGHBOR and CONV_2D",
+    "UNPACK": "use SPLIT and SQUEEZE",
+}
+
+
+def instead_of(name: str) -> str:
+    """Advice for an unsupported operator, empty where there is none."""
+    return _INSTEAD.get(name, "")

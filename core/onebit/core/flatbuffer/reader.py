@@ -10,7 +10,7 @@ from flatbuffers import flexbuffers
 
 from onebit.core import spec
 from onebit.core.errors import BadInputError, UnsupportedError
-from onebit.core.flatbuffer.builtin_names import builtin_name
+from onebit.core.flatbuffer.builtin_names import builtin_name, instead_of
 from onebit.core.flatbuffer.decode import Decoder, Record
 from onebit.core.flatbuffer.results import nodes_of
 from onebit.core.flatbuffer.schema import CUSTOM, SCHEMA_VERSION, TENSOR_TYPE_NAMES, TENSOR_TYPES
@@ -161,7 +161,9 @@ class _Reader:
             outputs = _ints(record["outputs"])
             used.update(dict.fromkeys(i for i in (*_ints(record["inputs"]), *outputs) if i != -1))
             if isinstance(op, str):
-                found.append(f"{op} (output {', '.join(_short(self._name(i)) for i in outputs) or 'none'})")
+                names = ", ".join(_short(self._name(i)) for i in outputs) or "none"
+                advice = f": {instead_of(op)}" if instead_of(op) else ""
+                found.append(f"{op} (output {names}{advice})")
         for i in used:
             name, code = self._name(i), self._records[i]["type"]
             if code not in TENSOR_TYPES:
