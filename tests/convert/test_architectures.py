@@ -12,30 +12,14 @@ from onebit.convert import convert
 from onebit.core.oracle import Oracle
 from onebit.simulate import simulate
 from onebit.train.models import ARCHITECTURES, architecture_names, build_architecture
-from support.torch_nets import randomized
-
-#: sizes at which a conversion, a compilation and a run take about a second
-SMALL = {
-    "vgg-small": {"widths": (16, 32)},
-    "binarynet": {"widths": (32, 33), "hidden": (40,)},
-    "small-cifar": {},
-    "bireal-resnet8": {"widths": (8, 16, 32)},
-    "bireal-resnet20": {"widths": (8, 16, 32), "activation": "rprelu"},
-    "quicknet": {"widths": (32, 33), "blocks": (1, 2)},
-    "reactnet": {"widths": (16, 32, 32)},
-    "binary-densenet": {"layers": (1, 2), "growth": 16},
-    "meliusnet": {"layers": (1, 1), "growth": 16},
-    "real-to-binary": {"widths": (16, 32), "blocks": (1, 1)},
-    "binary-alexnet": {"widths": (16, 32, 32, 32, 32), "hidden": (32,)},
-    "resnet8-hybrid": {"widths": (8, 16, 32)},
-}
+from support.torch_nets import SMALL_ARCHITECTURES, randomized
 
 
 @pytest.mark.parametrize("name", architecture_names())
 def test_float_file_and_generated_c_agree(name: str, tmp_path: Path, interpreter: Oracle) -> None:
     torch.manual_seed(0)
     shape = (3, 24, 24) if name != "binary-alexnet" else (3, 32, 32)
-    net = randomized(build_architecture(name, input_shape=shape, **SMALL[name]))
+    net = randomized(build_architecture(name, input_shape=shape, **SMALL_ARCHITECTURES[name]))
     out = tmp_path / "m.tflite"
     done = convert(net, out, oracle=interpreter)
     assert done.verified.engine == "larq-compute-engine"
@@ -65,6 +49,6 @@ def test_default_size_on_an_emulated_core(name: str, tmp_path: Path, interpreter
 @pytest.mark.parametrize("name", architecture_names())
 def test_other_sizes_of_maps(name: str, shape: tuple[int, int, int], tmp_path: Path, interpreter: Oracle) -> None:
     torch.manual_seed(2)
-    net = randomized(build_architecture(name, input_shape=shape, classes=3, **SMALL[name]), seed=2)
+    net = randomized(build_architecture(name, input_shape=shape, classes=3, **SMALL_ARCHITECTURES[name]), seed=2)
     done = convert(net, tmp_path / "m.tflite", oracle=interpreter)
     assert done.verified.argmax_equal == done.verified.samples

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name PyTorch's own documentation uses
 from torch import Tensor, nn
@@ -138,4 +140,20 @@ NETS = {
     "grouped_dilated": (grouped_dilated, (1, 10, 10)),
     "functional": (Functional, (3, 8, 8)),
     "pool_before_norm": (pool_before_norm, (1, 8, 8)),
+}
+
+#: sizes at which a conversion, a compilation and a run take about a second
+SMALL_ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "vgg-small": {"widths": (16, 32)},
+    "binarynet": {"widths": (32, 33), "hidden": (40,)},
+    "small-cifar": {},
+    "bireal-resnet8": {"widths": (8, 16, 32)},
+    "bireal-resnet20": {"widths": (8, 16, 32), "activation": "rprelu"},
+    "quicknet": {"widths": (32, 33), "blocks": (1, 2)},
+    "reactnet": {"widths": (16, 32, 32)},
+    "binary-densenet": {"layers": (1, 2), "growth": 16},
+    "meliusnet": {"layers": (1, 1), "growth": 16},
+    "real-to-binary": {"widths": (16, 32), "blocks": (1, 1)},
+    "binary-alexnet": {"widths": (16, 32, 32, 32, 32), "hidden": (32,)},
+    "resnet8-hybrid": {"widths": (8, 16, 32)},
 }

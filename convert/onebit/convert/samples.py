@@ -50,8 +50,10 @@ def check_samples(x: Array, tensor: Tensor, metadata: ModelMetadata | None, what
                 f"{what} are pixels, and the model does not say how they become its input",
                 fix="give --input-range LO,HI or --mean and --std (metadata in Python)",
             )
-    elif x.dtype.kind != "f" or not np.isfinite(x).all():
-        raise BadInputError(f"{what} of dtype {x.dtype}", fix="give uint8 pixels or finite real values")
+    elif x.dtype.kind != "f":
+        raise BadInputError(f"{what} of dtype {x.dtype}", fix="give uint8 pixels or real values")
+    elif not np.isfinite(x).all():
+        raise BadInputError(f"{what} have NaN or infinite values", fix="give uint8 pixels or finite real values")
 
 
 def check_calibration(x: Array, tensor: Tensor, metadata: ModelMetadata | None) -> None:
