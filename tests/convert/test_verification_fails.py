@@ -168,3 +168,15 @@ def test_a_tflite_that_the_oracle_computes_otherwise_is_refused(tmp_path: Path) 
     with pytest.raises(VerificationError, match="tampered and onebit differ"):
         convert(source, tmp_path / "b.tflite", oracle=Tampered(input_of("head.4", 3, plus(2))))
     assert not (tmp_path / "b.tflite").exists()
+
+
+def test_a_sign_on_the_other_side_of_zero_is_no_error_in_a_tflite(tmp_path: Path) -> None:
+    """Another interpreter's float convolution is -1e-8 where onebit's is 0: all behind that sign follows the file."""
+    source = tmp_path / "a.tflite"
+    convert(small_net(1.0), source, example_input=torch.zeros(1, 1, 2, 2))
+    x = np.random.default_rng(0).uniform(0.5, 1, (20, 2, 2, 1)).astype(np.float32)
+    x[:, 0, 0] = 0
+    done = convert(source, tmp_path / "b.tflite", samples=x, oracle=Flipping(1e-8))
+    assert (done.verified.samples, done.verified.argmax_equal, done.verified.max_abs_diff) == (20, 20, 0)
+    with pytest.raises(VerificationError, match=r"^CONV_2D '0': tampered and onebit differ|^CONV_2D '0': .* differ by"):
+        convert(source, tmp_path / "c.tflite", samples=x, oracle=Flipping(1e-3))

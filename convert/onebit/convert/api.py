@@ -13,8 +13,9 @@ import numpy as np
 from onebit.convert.int8 import MINMAX, Int8Report, Quantized, RangeMethod, quantize
 from onebit.convert.keras.source import KerasSource, import_keras, is_keras_file, is_keras_model, open_keras
 from onebit.convert.samples import check_calibration, check_samples, file_input, fitting_samples, random_samples
-from onebit.core import DType, Graph, Tensor, evaluate, read_model, write_model
-from onebit.core.errors import BadInputError, VerificationError
+from onebit.convert.verify_file import verify_file
+from onebit.core import DType, Graph, Tensor, read_model, write_model
+from onebit.core.errors import BadInputError
 from onebit.core.files import atomic_write_bytes
 from onebit.core.graph import Array
 from onebit.core.metadata import ModelMetadata
@@ -248,25 +249,8 @@ def _convert_file(source: Path, out: Path, metadata: ModelMetadata | None, data:
         model = write_model(graph)
     int8 = int8 and graph.output.dtype is not DType.INT8
     data.check(graph.input, graph.metadata, int8=int8)
-    verified = _verify_file(graph, model, data.compared(graph), data.oracle)
+    stored = file_input(data.compared(graph), graph.input, graph.metadata)
+    verified = verify_file(graph, model, stored, data.oracle)
     if int8:
         graph = run_passes(graph, EXACT_PASSES).graph
     return _write(out, _finished(graph, data, int8=int8), verified, model)
-
-
-def _verify_file(graph: Graph, model: bytes, samples: Array, executor: Oracle) -> Verified:
-    """The file under the oracle against onebit's semantics: int8 equal, float within 1e-5 of the range."""
-    from onebit.convert.verified import Verified
-
-    x = file_input(samples, graph.input, graph.metadata)
-    wanted = evaluate(graph, x)[graph.output.name].astype(np.float64)
-    got = executor.run(model, x, [graph.output.name])[0].astype(np.float64)
-    difference = float(np.abs(got - wanted).max())
-    tolerance = 0.0 if graph.output.dtype is not DType.FLOAT32 else 1e-5 * float(np.ptp(wanted))
-    if not difference <= tolerance:
-        raise VerificationError(
-            f"{executor.engine} and onebit differ by {difference:g}", where=f"'{graph.output.name}'", fix="report it"
-        )
-    flat_got, flat_wanted = (v.reshape(len(x), -1) for v in (got, wanted))
-    equal = int((flat_got.argmax(axis=1) == flat_wanted.argmax(axis=1)).sum())
-    return Verified(len(x), difference, equal, 0, executor.engine)
