@@ -153,7 +153,10 @@ def _with_names_of_the_source(graph: Graph, raw: RawFile, description: Descripti
         new[old] = unique_name(new.values(), wanted)
         if node is not None and old not in graph.inputs:
             nodes[new[old]] = node
-    return _renamed(graph, new), nodes
+    renamed = _renamed(graph, new)
+    # of several tensors of one node, as MUL and ADD of a batch norm, the last one has its value
+    last = {(nodes[t.name], t.dtype): t.name for t in renamed.activations() if t.name in nodes}
+    return renamed, {name: node for (node, _), name in last.items()}
 
 
 def _without_ends(node: str) -> str:
