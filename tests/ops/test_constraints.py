@@ -195,6 +195,7 @@ def softmax_cases() -> dict[str, list[Graph]]:
             with_tensor(int8, "input", dtype=DType.FLOAT32),
             with_tensor(with_tensor(graph, "input", dtype=DType.INT32), graph.outputs[0], dtype=DType.INT32),
         ],
+        "channels": [Net((1,)).softmax().graph()],
         "finite_beta": [with_op(graph, 0, beta=beta) for beta in (float("nan"), float("inf"), -1.0)],
         "output_quantization": [
             with_tensor(int8, int8.outputs[0], quantization=Quantization.per_tensor(1 / 255, -128)),
@@ -204,7 +205,10 @@ def softmax_cases() -> dict[str, list[Graph]]:
 
 
 def quantize_cases() -> dict[str, list[Graph]]:
-    return {"input_dtype": [with_tensor(Net((1, 3)).quantize().graph(), "input", dtype=DType.INT32)]}
+    return {
+        "input_dtype": [with_tensor(Net((1, 3)).quantize().graph(), "input", dtype=DType.INT32)],
+        "channels": [Net((1,)).quantize().graph()],
+    }
 
 
 def dequantize_cases() -> dict[str, list[Graph]]:

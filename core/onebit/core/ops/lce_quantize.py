@@ -31,6 +31,11 @@ class LceQuantize(CustomOp):
         """the input is float32, int8 or bool"""
         return view.input(0).dtype in (DType.FLOAT32, DType.INT8, DType.BOOL)
 
+    @constraint
+    def channels(self, view: View) -> bool:
+        """the input has a last axis beside the batch"""
+        return len(view.input(0).shape) >= 2
+
     def infer(self, view: View) -> tuple[Shape, DType]:
         return view.input(0).shape, DType.BITS
 

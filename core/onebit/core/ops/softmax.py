@@ -39,6 +39,11 @@ class Softmax(BuiltinOp):
         return view.input(0).dtype is view.output.dtype and view.output.dtype in (DType.FLOAT32, DType.INT8)
 
     @constraint
+    def channels(self, view: View) -> bool:
+        """the input has a last axis beside the batch"""
+        return len(view.input(0).shape) >= 2
+
+    @constraint
     def finite_beta(self, view: View) -> bool:
         """beta is finite and not negative"""
         return math.isfinite(self.beta) and self.beta >= 0
