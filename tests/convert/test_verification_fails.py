@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from onebit.core.metadata import ModelMetadata
 from onebit.core.ops import LceBconv2d
 from onebit.core.oracle import NumpyOracle, Oracle
 from onebit.train.layers import QuantConv2d, QuantLinear, SameConv2d
+from onebit.train.models import build_architecture
 from support.torch_nets import digits, randomized
 
 Edit = Callable[[Graph], Graph]
@@ -102,6 +104,39 @@ def test_a_fault_is_found_and_located(fault: str, int8: bool, tmp_path: Path) ->
         )  # fmt: skip
     assert caught.value.where == f"layer '{layer}'"
     assert caught.value.exit_code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def filter_of(layer: str, change: Callable[[Array], Array]) -> Edit:
+    """Change the weights that a layer's import has named after it."""
+
+    def edit(graph: Graph) -> Graph:
+        names = (f"{layer}/filter", f"{layer}/weight", f"{layer}/weight/folded")
+        return constant_changed(next(name for name in names if name in graph.tensors), change)(graph)
+
+    return edit
+
+
+#: (architecture, the layer with a wrong weight)
+BRANCHES = [
+    ("bireal-resnet8", "3.body.0"),
+    ("real-to-binary", "1.body.gate.squeeze"),
+    ("real-to-binary", "3.shortcut.1.0"),
+    ("binary-densenet", "2.branches.1.1"),
+    ("resnet8-hybrid", "4.branches.1.0"),
+]
+
+
+@pytest.mark.parametrize(("name", "layer"), BRANCHES)
+def test_a_fault_in_a_branch_is_located(name: str, layer: str, tmp_path: Path) -> None:
+    options: dict[str, Any] = {} if name == "binary-densenet" else {"widths": (8, 16, 32)}
+    if name == "real-to-binary":
+        options = {"widths": (8, 16), "blocks": (1, 1)}
+    net = randomized(build_architecture(name, input_shape=(3, 16, 16), **options))
+    change = first_bit if layer in ("3.body.0", "2.branches.1.1") else np.negative
+    with pytest.raises(VerificationError) as caught:
+        convert(net, tmp_path / "m.tflite", oracle=Tampered(filter_of(layer, change)))
+    assert caught.value.where == f"layer '{layer}'"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import fx, nn
 
-from onebit.convert.torch_source import Imported
+from onebit.convert.torch_source import Imported, sources
 from onebit.core import DType, Graph
 from onebit.core.bits import signs
 from onebit.core.errors import VerificationError
@@ -85,12 +85,13 @@ def difference(
 
 
 def _layer_behind(imported: Imported, node: fx.Node) -> str:
-    at = node
-    while at.op == "call_module":
+    """The layer with weights that was computed last, of those that `node` depends on; `node` itself if it is one."""
+    order = {n: i for i, n in enumerate(imported.traced.calls())}
+    reached = {node} & order.keys()
+    while reached:
+        at = max(reached, key=order.__getitem__)
         module = imported.traced.layer(at)
         if isinstance(module, nn.Conv2d | nn.Linear) or getattr(module, "onebit_kind", None) is not None:
             return str(at.target)
-        source = at.args[0]
-        assert isinstance(source, fx.Node)
-        at = source
+        reached = (reached - {at}) | (set(sources(at)) & order.keys())
     return str(node.target)
