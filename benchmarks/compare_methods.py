@@ -16,6 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from onebit.core.errors import BadInputError
 from onebit.train import get_recipe, train
 from onebit.train.methods import get_method, method_names
 from onebit.train.provenance import RUN_FILE
@@ -28,14 +29,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/comparison"))
-    parser.add_argument("--method", action="append", help="NAME or NAME:OPTION=VALUE; default: every method")
+    parser.add_argument("--method", action="append", help="NAME or NAME:OPTION=VALUE; default: all that apply")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--worker", default="0/1", metavar="I/N", help="take every N-th run, from the I-th on")
     options = parser.parse_args()
     worker, workers = (int(part) for part in options.worker.split("/"))
     console = Console(stderr=True)
-    methods = [get_method(text) for text in options.method or method_names()]
+    methods = [get_method(text) for text in options.method or _applicable(console)]
     runs = [(seed, method) for seed in options.seeds for method in methods]
     for seed, method in runs[worker::workers]:
         out = options.out / f"{method.name}-s{seed}"
@@ -51,6 +52,19 @@ def main() -> int:
         )
         console.print(f"{out.name}: {100 * result.accuracy:.2f} %, {result.seconds:.0f} s")
     return 0
+
+
+def _applicable(console: Console) -> list[str]:
+    """The methods that need no teacher and find something to work on in the recipe's network."""
+    names = []
+    for name in method_names():
+        try:
+            get_method(name).attach(get_recipe(RECIPE).model())
+        except BadInputError as error:
+            console.print(f"{name} is left out: {error}", highlight=False)
+        else:
+            names.append(name)
+    return names
 
 
 if __name__ == "__main__":

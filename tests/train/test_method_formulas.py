@@ -17,6 +17,7 @@ from onebit.train.methods.ede import Ede, EdeSign
 from onebit.train.methods.enhancement import contrastive_loss, detail_loss, edges
 from onebit.train.methods.er_bnn import AdaptiveSign, ErActivations, ErGradient, RestoredWeight, spread, subsample
 from onebit.train.methods.feature_distribution import FeatureDistribution, imbalance
+from onebit.train.methods.latent_scale import LatentScale
 from onebit.train.methods.normalizer_free import ScaledStandardisation, clip_gradient
 from onebit.train.methods.parts import IdentitySign
 from onebit.train.methods.recu import RectifiedWeight, Recu, standardised
@@ -474,7 +475,9 @@ def test_bop_flips_where_the_averaged_gradient_agrees_with_the_sign() -> None:
         # averages: 0.35, -0.5, 0.1, -4.5, then 0.525, -0.75 (whose sign the weight has left), 0.15, -6.75
         assert layer.weight.tolist() == expected
         assert other.weight.item() == pytest.approx(before - 0.1, abs=1e-4)
-    assert list(optimizer.state[layer.weight]) == ["average"]
+    again = Bop(gamma=0.5, threshold=0.4).build(torch.nn.Sequential(layer, other), 0.1)
+    again.load_state_dict(optimizer.state_dict())
+    assert torch.equal(again.state[layer.weight]["average"], optimizer.state[layer.weight]["average"])
 
 
 def test_bop_slows_down_with_the_learning_rate() -> None:
@@ -563,3 +566,9 @@ def test_refinement_is_a_convolution_over_the_channels() -> None:
     taps = torch.tensor([[[matrix[1, 0], matrix[0, 0], matrix[0, 1]]]])
     mixed = torch.nn.functional.conv1d(y.mean((2, 3))[:, None], taps, padding=1)[:, 0]
     assert torch.allclose(part(y)[:, :, 0, 0], 1 + torch.sigmoid(mixed), atol=1e-6)
+
+
+def test_latent_scale_keeps_signs() -> None:
+    before = weights(Run([]))
+    after = weights(Run([LatentScale(scale=0.25)]))
+    assert all(torch.equal(a, b * 0.25) for a, b in zip(after, before, strict=True))

@@ -198,6 +198,7 @@ def test_bad_options_in_text(text: str, message: str) -> None:
         ("weight_transition:rho=0", "method weight_transition: rho 0; use one above 0"),
         ("w_regularization:shape=w9", "method w_regularization: shape 'w9'; use w1, w2, w3"),
         ("w_regularization:width=0", "width, tail or strength out of range"),
+        ("latent_scale:scale=0", "method latent_scale: scale 0; use one above 0"),
         ("two_step:share=1", "method two_step: share 1; use one from 0 to below 1"),
         ("symmetric_classifier:arrangement=x", "method symmetric_classifier: arrangement 'x'; use simplex, plane"),
         ("feature_distribution:balance=-1", "method feature_distribution: balance -1"),

@@ -121,6 +121,7 @@ class _BopAdam(torch.optim.Adam):
         state = self.state[weight]
         if "average" not in state:
             state["average"] = torch.zeros_like(weight)
+            state["step"] = torch.zeros(())  # torch expects one in every state of Adam
         average = state["average"]
         average.mul_(1.0 - gamma).add_(weight.grad, alpha=gamma)
         weight.copy_(torch.where(average * weight >= self._config.threshold, -weight, weight))

@@ -24,6 +24,7 @@ from onebit.train.methods.ede import Ede
 from onebit.train.methods.enhancement import DetailSemantic
 from onebit.train.methods.er_bnn import ErActivations, ErGradient, ErWeights
 from onebit.train.methods.feature_distribution import FeatureDistribution
+from onebit.train.methods.latent_scale import LatentScale
 from onebit.train.methods.normalizer_free import NormalizerFree
 from onebit.train.methods.recu import Recu
 from onebit.train.methods.scale import MagnitudeAware, Xnor
@@ -33,14 +34,15 @@ from onebit.train.methods.weight_constraint import WeightConstraint, WeightTrans
 
 __all__ = [
     "METHODS", "AdaBin", "ApproxSign", "Attached", "ChannelGates", "DetailSemantic", "Distillation",
-    "DynamicDistribution", "Ede", "ErActivations", "ErGradient", "ErWeights", "FeatureDistribution", "MagnitudeAware",
-    "Method", "NormalizerFree", "Recu", "Ste", "Step", "SymmetricClassifier", "TwoStep", "WRegularization",
-    "WeightConstraint", "WeightTransition", "Xnor", "get_method", "method_names", "method_text",
+    "DynamicDistribution", "Ede", "ErActivations", "ErGradient", "ErWeights", "FeatureDistribution", "LatentScale",
+    "MagnitudeAware", "Method", "NormalizerFree", "Recu", "Ste", "Step", "SymmetricClassifier", "TwoStep",
+    "WRegularization", "WeightConstraint", "WeightTransition", "Xnor", "get_method", "method_names", "method_text",
 ]  # fmt: skip
 
 _ALL: tuple[type[Method], ...] = (
     Ste,
     ApproxSign,
+    LatentScale,
     WeightTransition,
     WeightConstraint,
     WRegularization,

@@ -185,10 +185,10 @@ def along_channels(values: Tensor, like: Tensor) -> Tensor:
 
 
 def sample_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """(mean, variance by n) of each sample, [N] each: without a temporary of the size of `x`, in any memory format."""
+    """(mean, variance by n) of each sample, float32 [N] each, without a temporary of the size of `x`."""
     dims = tuple(range(1, x.ndim))
-    mean = x.mean(dim=dims)
-    square = torch.linalg.vector_norm(x, dim=dims).square() / x[0].numel()
+    mean = x.mean(dim=dims, dtype=torch.float32)
+    square = torch.linalg.vector_norm(x, dim=dims, dtype=torch.float32).square() / x[0].numel()
     return mean, (square - mean.square()).clamp_min(0.0)
 
 
