@@ -44,8 +44,7 @@ The baseline itself: {baseline_figures}.
 """
 
 FLOAT_NOTE = """
-float: the converter's check takes LiteRT's rounding of int8 MEAN with a scale of its own for a fault and refuses int8,
-so that these figures are those of float code on a core without float unit, and cannot be compared.
+float: the converter refuses int8 for this net; float code on a core without float unit cannot be compared.
 """
 
 
