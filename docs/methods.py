@@ -101,12 +101,16 @@ def _left(recorded: dict[str, Any]) -> str:
     return intro + _table(head, rows) + (FLOAT_NOTE if in_float else "")
 
 
+def changes(record: dict[str, Any], base: dict[str, Any]) -> dict[str, int]:
+    """Operators that `record` has more (or, below 0, less) than `base`."""
+    now, before = Counter(record["ops"]), Counter(base["ops"])
+    return {op: now[op] - before[op] for op in sorted({*now, *before}) if now[op] != before[op]}
+
+
 def _cells(record: dict[str, Any], base: dict[str, Any]) -> tuple[str, str, str]:
     if "refused" in record:
         return "does not apply", "", ""
-    now, before = Counter(record["ops"]), Counter(base["ops"])
-    changes = {op: now[op] - before[op] for op in sorted({*now, *before}) if now[op] != before[op]}
-    ops = ", ".join(f"{n:+d} {op}" for op, n in changes.items())
+    ops = ", ".join(f"{n:+d} {op}" for op, n in changes(record, base).items())
     if record["form"] != base["form"]:
         return f"float: {ops}", "", ""
     share = record["instructions"] / base["instructions"] - 1
