@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from onebit.codegen import compile_graph, find_target
-from onebit.core import Graph, read_model
+from onebit.core import Graph, Rounding, read_model
 from onebit.core.ops import Add, Sub
 from onebit.core.pretrained import pretrained_names, pretrained_path
 
@@ -28,7 +28,8 @@ every value in memory of its own.
 
 
 def document(nets: Mapping[str, Graph]) -> str:
-    """The whole page."""
+    """The whole page; a net under another rounding has the memory of its twin."""
+    nets = {name: graph for name, graph in nets.items() if graph.rounding is Rounding.LITERT}
     models = {name: read_model(pretrained_path(name)) for name in pretrained_names()}
     return HEAD + "".join(_row(name, graph) for name, graph in {**models, **nets}.items())
 

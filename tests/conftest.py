@@ -22,6 +22,7 @@ import pytest
 
 if TYPE_CHECKING:
     from support.lce import LceSession
+    from support.tflm import TflmSession
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DATA_PREFIX = "data:"
@@ -91,6 +92,18 @@ def lce(tmp_path_factory: pytest.TempPathFactory) -> Generator[LceSession, None,
     if _interpreter_library() is None:
         pytest.skip("package: the Python module larq_compute_engine is not installed")
     with LceSession(tmp_path_factory.mktemp("lce") / "stderr.txt") as session:
+        yield session
+
+
+@pytest.fixture(scope="session")
+def tflm() -> Generator[TflmSession, None, None]:
+    """The TFLM interpreter, likewise."""
+    from onebit.simulate.tflm import is_installed
+    from support.tflm import TflmSession
+
+    if not is_installed():
+        pytest.skip("package: the Python module tflite_micro is not installed")
+    with TflmSession() as session:
         yield session
 
 

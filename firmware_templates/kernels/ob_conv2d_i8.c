@@ -13,7 +13,7 @@ void ob_conv2d_i8(const ob_conv2d_params *params, const int8_t *input, const int
         int32_t acc[4] = {0, 0, 0, 0};
         ob_dot4_i8(patch, filter, taps, o, outputs, acc);
         for (int32_t i = 0; i < ob_min(4, outputs - o); ++i) {
-          *output++ = (int8_t)ob_requantize(acc[i] + bias[o + i], q[o + i], exponent[o + i], &to_int8);
+          *output++ = (int8_t)ob_requantize(acc[i] + bias[o + i], q[o + i], exponent[o + i], o + i, &to_int8);
         }
       }
     }

@@ -2,7 +2,7 @@
  * input channel o / multiplier. Pixels outside the image are real 0, so their taps are skipped.
  *
  * `taps` is scratch of KH * KW elements. int8 accumulators are the sum of (x - zero_point) * w plus bias[o],
- * |acc| < 2^31. Output channels from `half_up` on are requantized half away from zero, those before half up.
+ * |acc| < 2^31.
  */
 #ifndef OB_DEPTHWISE_CONV2D_H
 #define OB_DEPTHWISE_CONV2D_H
@@ -14,7 +14,6 @@ typedef struct {
   ob_window window;
   int32_t in_channels, multiplier;
   int32_t zero_point; /* of the input; unused for float */
-  int32_t half_up;    /* unused for float */
 } ob_depthwise_conv2d_params;
 
 /* Where a tap reads: an element of the input and one of the filter. */

@@ -61,7 +61,6 @@ void ob_depthwise_conv2d_i8(const ob_depthwise_conv2d_params *params, const int8
   const int32_t outputs = params->in_channels * params->multiplier;
   const int32_t fours = params->multiplier == 1 ? outputs - outputs % 4 : 0;
   const int32_t zero_point = params->zero_point;
-  const int32_t half_up = params->half_up;
   const ob_requantize_params to_int8 = *stage;
   for (int32_t oy = 0; oy < params->window.out_h; ++oy) {
     for (int32_t ox = 0; ox < params->window.out_w; ++ox, output += outputs) {
@@ -71,13 +70,12 @@ void ob_depthwise_conv2d_i8(const ob_depthwise_conv2d_params *params, const int8
         int32_t acc[4];
         dot4(taps, count, input + o, filter + o, zero_point, acc);
         for (int32_t k = o; k < o + 4; ++k) {
-          const bool away = k >= half_up;
-          output[k] = (int8_t)ob_requantize_rounded(acc[k - o] + bias[k], q[k], exponent[k], away, &to_int8);
+          output[k] = (int8_t)ob_requantize(acc[k - o] + bias[k], q[k], exponent[k], k, &to_int8);
         }
       }
       for (; o < outputs; ++o) {
         const int32_t acc = dot1(taps, count, input + o / params->multiplier, filter + o, zero_point) + bias[o];
-        output[o] = (int8_t)ob_requantize_rounded(acc, q[o], exponent[o], o >= half_up, &to_int8);
+        output[o] = (int8_t)ob_requantize(acc, q[o], exponent[o], o, &to_int8);
       }
     }
   }

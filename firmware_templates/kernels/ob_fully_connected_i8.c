@@ -8,6 +8,6 @@ void ob_fully_connected_i8(const ob_fully_connected_params *params, const int8_t
     for (int32_t i = 0; i < params->inputs; ++i) {
       acc += (input[i] - params->zero_point) * filter[o * params->inputs + i];
     }
-    output[o] = (int8_t)ob_requantize(acc, q[o], exponent[o], stage);
+    output[o] = (int8_t)ob_requantize(acc, q[o], exponent[o], o, stage);
   }
 }

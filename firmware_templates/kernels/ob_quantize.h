@@ -4,8 +4,9 @@
 
 #include "ob_common.h"
 
-/* bit = (x < 0): +0, -0 and NaN give bit 0 (+1). Denormals are flushed as LiteRT does: they give +1. */
-void ob_quantize_f32(const float *input, int32_t pixels, int32_t channels, uint32_t *output);
+/* bit = (x <= negative), with the float nearest to 0 that counts as negative: +0, -0 and NaN give bit 0 (+1), and so do
+ * denormals where they are flushed, as LiteRT does. */
+void ob_quantize_f32(const float *input, int32_t pixels, int32_t channels, float negative, uint32_t *output);
 
 /* bit = (x < zero_point). The output may start at the input's address from four channels on: a word is written after the
  * channels that it holds are read. */

@@ -10,16 +10,16 @@ typedef struct {
   int32_t outer, count, inner;
 } ob_reduce_shape;
 
-/* int8 mean: the sum minus `start`, requantized with q, exponent; elements of `inner` from `half_up` on half away from
- * zero, those before half up. |sum - start| < 2^31. */
+/* int8 mean: the sum minus `start`, requantized with q, exponent, an element of `inner` being a channel.
+ * |sum - start| < 2^31. */
 void ob_mean_i8(const ob_reduce_shape *shape, const int8_t *input, int32_t start, int32_t q, int32_t exponent,
-                int32_t half_up, const ob_requantize_params *stage, int8_t *output);
+                const ob_requantize_params *stage, int8_t *output);
 
 /* float mean: the sum in index order, over the count. */
 void ob_mean_f32(const ob_reduce_shape *shape, const float *input, float *output);
 
-/* Maximum. */
+/* Maximum; of floats at least `lowest`, and of equal ones, -0 and 0, the last, or `backwards` the first. */
 void ob_reduce_max_i8(const ob_reduce_shape *shape, const int8_t *input, int8_t *output);
-void ob_reduce_max_f32(const ob_reduce_shape *shape, const float *input, float *output);
+void ob_reduce_max_f32(const ob_reduce_shape *shape, const float *input, float lowest, bool backwards, float *output);
 
 #endif

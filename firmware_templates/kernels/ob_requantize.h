@@ -1,18 +1,20 @@
-/* int32 accumulator to int8, as LiteRT's built-in kernels round:
- * acc * q * 2^(exponent - 31), by a rounding doubling high multiplication and a shift that rounds half up.
+/* int32 accumulator to int8, as TFLite's built-in kernels round: acc * q * 2^(exponent - 31), by a rounding doubling high
+ * multiplication and a shift that rounds half up (LiteRT's vector code) or half away from zero (its scalar code, TFLM).
  */
 #ifndef OB_REQUANTIZE_H
 #define OB_REQUANTIZE_H
 
 #include "ob_common.h"
 
-/* Output stage of an int8 operator: `q` and `exponent` per output channel, then zero point and clamp. */
+/* Output stage of an int8 operator: `q` and `exponent` per output channel, then zero point and clamp. Channels from
+ * `half_up` on round half away from zero, those before half up. */
 typedef struct {
   int32_t zero_point, low, high;
+  int32_t half_up;
 } ob_requantize_params;
 
 /* The product alone. |q| < 2^31, exponent in -31..30; acc << exponent must fit int32 for a positive exponent. With
- * `away` the last shift rounds half away from zero: LiteRT's scalar code does. */
+ * `away` the last shift rounds half away from zero. */
 static inline int32_t ob_scale(int32_t acc, int32_t q, int32_t exponent, bool away) {
   const int32_t left = exponent > 0 ? exponent : 0;
   const int32_t right = exponent > 0 ? 0 : -exponent;
@@ -25,14 +27,11 @@ static inline int32_t ob_scale(int32_t acc, int32_t q, int32_t exponent, bool aw
   return ob_shift_right(high, right) + up;
 }
 
-/* The product, zero point and clamp. */
-static inline int32_t ob_requantize_rounded(int32_t acc, int32_t q, int32_t exponent, bool away,
-                                            const ob_requantize_params *params) {
-  return ob_clamp(ob_scale(acc, q, exponent, away) + params->zero_point, params->low, params->high);
-}
-
-static inline int32_t ob_requantize(int32_t acc, int32_t q, int32_t exponent, const ob_requantize_params *params) {
-  return ob_requantize_rounded(acc, q, exponent, false, params);
+/* The product of an accumulator of `channel`, zero point and clamp. */
+static inline int32_t ob_requantize(int32_t acc, int32_t q, int32_t exponent, int32_t channel,
+                                    const ob_requantize_params *params) {
+  const int32_t y = ob_scale(acc, q, exponent, channel >= params->half_up) + params->zero_point;
+  return ob_clamp(y, params->low, params->high);
 }
 
 #endif

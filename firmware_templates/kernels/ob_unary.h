@@ -10,8 +10,8 @@ void ob_table_i8(const int8_t *input, int32_t n, const int8_t *table, int8_t *ou
 /* The ReLU family: limited to [low, high] by comparisons, which NaN and -0 pass. */
 void ob_clamp_f32(const float *input, int32_t n, float low, float high, float *output);
 
-/* x if x >= 0, else alpha * x. */
-void ob_leaky_relu_f32(const float *input, int32_t n, float alpha, float *output);
+/* x if x >= least, else alpha * x; least is 0, or the least float above. */
+void ob_leaky_relu_f32(const float *input, int32_t n, float alpha, float least, float *output);
 
 /* |x|; NaN loses its sign. */
 void ob_abs_f32(const float *input, int32_t n, float *output);

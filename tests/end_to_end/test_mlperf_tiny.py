@@ -1,6 +1,7 @@
 """MLPerf Tiny's reference models: files that TensorFlow's converter wrote, without metadata of onebit.
 
-A part of what was run by hand: 1,000 random inputs each with every tensor, and all 10,000 CIFAR-10 images.
+A part of what was run by hand: 1,000 random inputs each with every tensor, and all 10,000 CIFAR-10 images, under both
+roundings.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onebit.core import DType, read_model
+from onebit.core import DType, Rounding, read_model
 from onebit.core.errors import BadInputError
 from onebit.core.metadata import Preprocessing
 from onebit.simulate import simulate
@@ -22,19 +23,23 @@ RequiresPackage = Callable[[str], None]
 RESNET, RESNET_FLOAT, DSCNN = "ic_resnet8_int8", "ic_resnet8_fp32", "kws_dscnn_int8"
 #: the input of both ResNets is the pixel itself
 PIXELS = Preprocessing(scale=1.0)
+ENGINES = {Rounding.LITERT: "larq-compute-engine", Rounding.TFLM: "tflite-micro"}
 
 
 @pytest.fixture
 def model(request: pytest.FixtureRequest, requires_data: RequiresData, requires_package: RequiresPackage) -> Path:
-    """The file whose name the test is parametrized with; the interpreter is needed too."""
+    """The file whose name the test is parametrized with; the interpreters are needed too."""
     requires_package("larq_compute_engine")
+    requires_package("tflite_micro")
     return requires_data("mlperf_tiny") / f"{request.param}.tflite"
 
 
+@pytest.mark.parametrize("rounding", ENGINES, ids=lambda rounding: rounding.value)
 @pytest.mark.parametrize("model", [RESNET, RESNET_FLOAT, DSCNN], indirect=True, ids=str)
-def test_every_tensor_equals_the_interpreters(model: Path) -> None:
-    result = simulate(model, "random:30" if "int8" in model.stem else "random:3", layers=True)
-    assert result.engine == "larq-compute-engine"
+def test_every_tensor_equals_the_interpreters(model: Path, rounding: Rounding) -> None:
+    result = simulate(model, "random:30" if "int8" in model.stem else "random:3", layers=True, rounding=rounding)
+    assert result.engine == ENGINES[rounding]
+    assert result.as_dict()["rounding"] == rounding.value
     assert result.ok, result.first_mismatch
     assert result.layers is not None
     assert len(result.layers) == len(read_model(model).nodes)
@@ -46,10 +51,11 @@ def test_every_tensor_equals_the_interpreters(model: Path) -> None:
         assert result.outputs_bit_identical == result.outputs_compared
 
 
+@pytest.mark.parametrize("rounding", ENGINES, ids=lambda rounding: rounding.value)
 @pytest.mark.parametrize("model", [RESNET], indirect=True, ids=str)
-def test_accuracy_on_images_is_the_interpreters(model: Path, requires_data: RequiresData) -> None:
+def test_accuracy_on_images_is_the_interpreters(model: Path, rounding: Rounding, requires_data: RequiresData) -> None:
     folder = requires_data("cifar10").parent
-    result = simulate(model, "cifar10", data_dir=folder, limit=100, preprocessing=PIXELS)
+    result = simulate(model, "cifar10", data_dir=folder, limit=100, preprocessing=PIXELS, rounding=rounding)
     assert result.ok, result.first_mismatch
     assert result.outputs_equal == result.outputs_compared == 100 * 10
     assert result.generated_accuracy == result.reference_accuracy

@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 
 from onebit.core import Graph, read_model
+from onebit.core.flatbuffer.excerpt import with_outputs
 from onebit.core.pretrained import pretrained_path
-from onebit.simulate.oracle import _with_outputs
 from support.files import all_small_files
 from support.fuzz import reading
 from support.fuzz.farm import Case, Farm
@@ -115,7 +115,7 @@ def interpreted(lce: LceSession, model: bytes, graph: Graph, x: np.ndarray[Any, 
     """Every activation as the interpreter computes it from this very file; None where it refuses the file, or dies."""
     names = [tensor.name for tensor in graph.activations()]
     try:
-        values = dict(zip(names, lce.run_model(_with_outputs(model, names), x), strict=True))
+        values = dict(zip(names, lce.run_model(with_outputs(model, names), x), strict=True))
         (output,) = lce.run_model(model, x)
     except (LceRefusedError, AssertionError):
         return None

@@ -1,4 +1,4 @@
-"""Every kernel's C on the host against the LCE interpreter, tensor by tensor, over one table of nets.
+"""Every kernel's C on the host against the interpreter of LCE or TFLM, tensor by tensor, over one table of nets.
 
 The table is built once per compiler and set of flags, as one shared library.
 """
@@ -15,7 +15,7 @@ from onebit.codegen import Target, find_target, targets
 from onebit.codegen.generate import random_inputs
 from onebit.codegen.kernel import KERNELS
 from onebit.codegen.ops import ConvertLayout
-from onebit.core import DType, Graph, evaluate, write_model
+from onebit.core import DType, Graph, Rounding, evaluate, write_model
 from onebit.core.graph import Array
 from onebit.core.ops import LceBconv2d, Padding, View
 from onebit.simulate import simulate
@@ -24,6 +24,7 @@ from support.host_code import HostCode, build
 from support.lce import LceRefusedError, LceSession
 from support.net_table import NETS, graph_of, graphs
 from support.nets import INT8_INPUT, Net
+from support.tflm import TflmSession
 
 Truth = Mapping[str, tuple[Array, dict[str, Array]]]
 RequireTool = Callable[[str], str]
@@ -42,8 +43,8 @@ def refused_by_lce(graph: Graph) -> bool:
 
 
 @pytest.fixture(scope="module")
-def truth(lce: LceSession) -> Truth:
-    """Inputs and the value of every tensor, from the interpreter."""
+def truth(lce: LceSession, tflm: TflmSession) -> Truth:
+    """Inputs and the value of every tensor, from the interpreter that the graph's rounding names."""
     found = {}
     for name, graph in graphs().items():
         x = random_inputs(graph, SAMPLES, seed=1)
@@ -56,7 +57,7 @@ def truth(lce: LceSession) -> Truth:
                 lce.run(graph, x)
             found[name] = x, evaluate(graph, x, [tensor.name for tensor in graph.activations()])
         else:
-            found[name] = x, lce.run(graph, x)
+            found[name] = x, (lce if graph.rounding is Rounding.LITERT else tflm).run(graph, x)
     return found
 
 
@@ -105,9 +106,10 @@ def test_the_table_reaches_every_kernel(host: HostCode, dsp: HostCode) -> None:
 # ---------------------------------------------------------------------------------------------------- other builds
 
 #: nets whose kernels the DSP extension changes, and one of each other kind
-DSP_NETS = [name for name in NETS if name.startswith(("linear_", "zero_point_", "int8_head_"))]
+DSP_NETS = [n for n in NETS if n.removeprefix("tflm_").startswith(("linear_", "zero_point_", "int8_head_"))]
 MIXED = [
     *DSP_NETS,
+    "tflm_softmax_int8",
     "bits_33",
     "int8_33",
     "zeros_33",

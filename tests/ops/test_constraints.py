@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from onebit.core import DType, Graph, Quantization, spec
+from onebit.core import DType, Graph, Quantization, Rounding, spec
 from onebit.core.errors import SpecError
 from onebit.core.ops import OPS, BinaryWindow, Padding, PoolWindow
 from support.bit_faults import FAULTS as BIT_FAULTS
@@ -190,6 +192,7 @@ def reshape_cases() -> dict[str, list[Graph]]:
 
 def softmax_cases() -> dict[str, list[Graph]]:
     graph, int8 = Net((1, 5)).softmax().graph(), Net((1, 5), DType.INT8, QUANT).softmax().graph()
+    long_row = replace(Net((1, 4096), DType.INT8, QUANT).softmax().graph(), rounding=Rounding.TFLM)
     return {
         "dtypes": [
             with_tensor(int8, "input", dtype=DType.FLOAT32),
@@ -201,6 +204,7 @@ def softmax_cases() -> dict[str, list[Graph]]:
             with_tensor(int8, int8.outputs[0], quantization=Quantization.per_tensor(1 / 255, -128)),
             with_tensor(int8, int8.outputs[0], quantization=Quantization.per_tensor(1 / 256, 0)),
         ],
+        "row_fits": [long_row],
     }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from onebit.codegen import compile_graph, find_target, generate
-from onebit.core import DType, Quantization, evaluate, read_model, write_model
+from onebit.core import DType, Quantization, Rounding, evaluate, read_model, write_model
 from onebit.core.errors import BadInputError, VerificationError
 from onebit.core.ops import Padding
 from onebit.simulate import SimulationResult, simulate, simulator
@@ -288,7 +288,7 @@ def test_for_people_the_command_line_names_the_layer_too(model: Path, tmp_path: 
     assert "400 of 400 outputs equal" in clean.stdout
 
 
-def test_sources_of_another_model_or_target_are_refused(model: Path, tmp_path: Path) -> None:
+def test_sources_of_another_model_target_or_rounding_are_refused(model: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.tflite"
     other.write_bytes(write_model(Net((1, 10, 10, 1), DType.INT8, INT8_INPUT).conv(10).reshape(1, 1000).graph()))
     generate(other, "host", tmp_path / "other", name="digits")
@@ -297,6 +297,10 @@ def test_sources_of_another_model_or_target_are_refused(model: Path, tmp_path: P
     generate(model, "cortex-m4", tmp_path / "m4", name="digits")
     with pytest.raises(BadInputError, match=r"digits\.c was not generated for host"):
         simulate(model, "random:1", sources=tmp_path / "m4")
+    generate(model, "host", tmp_path / "tflm", name="digits", rounding=Rounding.TFLM)
+    with pytest.raises(BadInputError, match=r"digits\.c was not generated with --rounding litert"):
+        simulate(model, "random:1", sources=tmp_path / "tflm")
+    assert simulate(model, "random:1", sources=tmp_path / "tflm", rounding=Rounding.TFLM).ok
 
 
 def test_other_files_beside_the_sources_are_not_compiled(model: Path, tmp_path: Path) -> None:

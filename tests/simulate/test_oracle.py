@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from onebit.codegen.generate import random_inputs
-from onebit.core import DType, Graph, evaluate, write_model
+from onebit.core import DType, Graph, Rounding, evaluate, write_model
 from onebit.core.errors import BadInputError, ToolMissingError, VerificationError
-from onebit.simulate import LceOracle, NumpyOracle, find_oracle, oracle
+from onebit.core.flatbuffer.excerpt import with_outputs
+from onebit.simulate import LceOracle, NumpyOracle, find_oracle, oracle, tflm
+from onebit.simulate.tflm import TflmOracle
 from support.net_table import graph_of
 from support.nets import INT8_INPUT, Net
 
@@ -64,8 +67,8 @@ def test_tensors_come_in_the_order_asked_for(kind: str, lce: LceOracle) -> None:
 def test_the_file_is_given_to_the_interpreter_as_it_is_where_only_its_output_is_wanted() -> None:
     graph = graph_of("int8_33")
     model = write_model(graph)
-    assert oracle._with_outputs(model, graph.outputs) is model
-    changed = oracle._with_outputs(model, [graph.nodes[0].output])
+    assert with_outputs(model, graph.outputs) is model
+    changed = with_outputs(model, [graph.nodes[0].output])
     assert changed != model
     from onebit.core import read_model
 
@@ -109,12 +112,55 @@ def test_a_crash_of_the_interpreter_is_an_error(
 def test_names_of_oracles(lce: LceOracle, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_oracle("numpy").engine == "onebit-numpy"
     assert find_oracle("lce").engine == find_oracle("auto").engine == "larq-compute-engine"
-    with pytest.raises(BadInputError, match="unknown reference 'tflm'.*auto, lce, numpy"):
-        find_oracle("tflm")
+    with pytest.raises(BadInputError, match="unknown reference 'xnnpack'.*auto, lce, tflm, numpy"):
+        find_oracle("xnnpack")
+    for name, rounding in (("tflm", Rounding.LITERT), ("lce", Rounding.TFLM)):
+        with pytest.raises(BadInputError, match=f"'{name}' does not round like --rounding {rounding.value}"):
+            find_oracle(name, rounding)
     monkeypatch.setattr(oracle, "_interpreter_library", lambda: None)
     assert find_oracle("auto").engine == "onebit-numpy"
     with pytest.raises(ToolMissingError, match="larq-compute-engine is not installed.*--reference numpy") as caught:
         find_oracle("lce")
+    assert caught.value.exit_code == 3
+
+
+@pytest.fixture
+def tflm_oracle(requires_package: Callable[[str], None]) -> TflmOracle:
+    requires_package("tflite_micro")
+    return TflmOracle()
+
+
+def test_tflm_runs_a_whole_model(tflm_oracle: TflmOracle) -> None:
+    graph = Net((1, 7, 8, 5), DType.INT8, INT8_INPUT).conv(9).pool(2).reshape(1, 108).dense(10).softmax().graph()
+    model, x = write_model(graph), random_inputs(graph, 20, seed=2)
+    theirs = tflm_oracle.run(model, x, names_of(graph))
+    for ours, value in zip(NumpyOracle(Rounding.TFLM).run(model, x, names_of(graph)), theirs, strict=True):
+        np.testing.assert_array_equal(ours, value)
+    assert tflm_oracle.engine == "tflite-micro"
+
+
+def test_tflm_runs_the_operators_that_it_has(tflm_oracle: TflmOracle) -> None:
+    net = Net((1, 6, 6, 5), DType.INT8, INT8_INPUT).conv(33).quantize().bconv(9, to=DType.INT8).pool(2)
+    graph = net.reshape(1, 81).dense(10).softmax().graph()
+    model, x = write_model(graph), random_inputs(graph, 20, seed=2)
+    theirs = tflm_oracle.run(model, x, names_of(graph))
+    for ours, value in zip(NumpyOracle(Rounding.TFLM).run(model, x, names_of(graph)), theirs, strict=True):
+        np.testing.assert_array_equal(ours, value)
+    assert tflm_oracle.engine == "tflite-micro, onebit-numpy for LceBconv2d, LceQuantize"
+
+
+def test_a_crash_of_tflm_is_an_error(tflm_oracle: TflmOracle) -> None:
+    """The wheel aborts in a flat int8 SOFTMAX over many values."""
+    graph = Net((1, 1000), DType.INT8, INT8_INPUT).softmax(1e-3).graph()
+    with pytest.raises(VerificationError, match=r"the TFLM interpreter crashed, exit code -\d"):
+        tflm_oracle.run(write_model(graph), random_inputs(graph, 1, 0), graph.outputs)
+
+
+def test_without_tflm_numpy_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tflm, "is_installed", lambda: False)
+    assert find_oracle("auto", Rounding.TFLM).engine == "onebit-numpy"
+    with pytest.raises(ToolMissingError, match="tflite-micro is not installed.*--reference numpy") as caught:
+        find_oracle("tflm", Rounding.TFLM)
     assert caught.value.exit_code == 3
 
 

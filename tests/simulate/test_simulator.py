@@ -376,7 +376,9 @@ def test_an_unknown_target_data_set_or_reference(model: Path) -> None:
         simulate(model, "random:1", target="z80")
     with pytest.raises(BadInputError, match="unknown data set 'nothing'"):
         simulate(model, "nothing")
-    with pytest.raises(BadInputError, match="unknown reference 'tflm'"):
+    with pytest.raises(BadInputError, match="unknown reference 'xnnpack'"):
+        simulate(model, "random:1", reference="xnnpack")
+    with pytest.raises(BadInputError, match="'tflm' does not round like --rounding litert"):
         simulate(model, "random:1", reference="tflm")
 
 

@@ -81,7 +81,10 @@ class HostCode:
 
 def generate_all(graphs: Mapping[str, Graph], folder: Path, target: str = "host") -> dict[str, Program]:
     """The sources of all models in one flat folder; the name of a model is its C prefix."""
-    return {name: generate(write_model(graph), target, folder, name=name).program for name, graph in graphs.items()}
+    return {
+        name: generate(write_model(graph), target, folder, name=name, rounding=graph.rounding).program
+        for name, graph in graphs.items()
+    }
 
 
 def build(

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 import numpy as np
 
-from onebit.core import DType, Graph, evaluate, write_model
+from onebit.core import DType, Graph, Rounding, evaluate, write_model
+from onebit.core.flatbuffer.excerpt import with_outputs
 from onebit.core.graph import Array, Node
 from onebit.core.ops import (
     Conv2d,
@@ -24,8 +26,8 @@ from onebit.core.ops import (
     Tanh,
     View,
 )
-from onebit.simulate.oracle import _interpreter_library, _with_outputs
-from support.lce_server import receive, send
+from onebit.simulate._tflm_worker import receive, send
+from onebit.simulate.oracle import _interpreter_library
 
 #: float32 operators whose order of operations LiteRT does not fix: TOLERANCE of the tensor's range is owed
 INEXACT = (Conv2d, DepthwiseConv2d, FullyConnected, Mean, Softmax, Logistic, Tanh, HardSwish)
@@ -34,12 +36,24 @@ TOLERANCE = 1e-5
 Agrees = Callable[[Graph, Array], None]
 
 
+class Interpreter(Protocol):
+    """What computes as `rounding` says."""
+
+    rounding: Rounding
+
+    def run(self, graph: Graph, x: Array) -> dict[str, Array]:
+        """The stored value of every activation."""
+        ...
+
+
 class LceRefusedError(Exception):
     """The interpreter refused the model."""
 
 
 class LceSession:
     """Runs graphs in the LCE interpreter: reference binary convolution, built-in kernels, no XNNPACK."""
+
+    rounding = Rounding.LITERT
 
     def __init__(self, log: Path) -> None:
         self._log = log
@@ -95,7 +109,7 @@ class SessionOracle:
 
     def run(self, model: bytes, x: Array, tensors: Sequence[str]) -> list[Array]:
         """See `Oracle.run`."""
-        return self._session.run_model(_with_outputs(model, tensors), x)
+        return self._session.run_model(with_outputs(model, tensors), x)
 
 
 def is_exact(graph: Graph, node: Node) -> bool:
@@ -103,12 +117,13 @@ def is_exact(graph: Graph, node: Node) -> bool:
     return graph.tensors[node.output].dtype is not DType.FLOAT32 or not isinstance(node.op, INEXACT)
 
 
-def assert_agrees(graph: Graph, x: Array, lce: LceSession) -> None:
+def assert_agrees(graph: Graph, x: Array, interpreter: Interpreter) -> None:
     """Every node of `graph`, fed with the interpreter's values, gives the interpreter's value and shape.
 
     Where all of the graph is exact, `evaluate` must give the same from end to end.
     """
-    truth = {**lce.run(graph, x), graph.input.name: x}
+    graph = replace(graph, rounding=interpreter.rounding)
+    truth = {**interpreter.run(graph, x), graph.input.name: x}
     constants = {t.name: t.data for t in graph.tensors.values() if t.data is not None}
     for node in graph.nodes:
         args = [None if name is None else constants.get(name, truth.get(name)) for name in node.inputs]

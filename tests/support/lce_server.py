@@ -1,40 +1,24 @@
 """Child process of `support.lce`: runs LCE models that arrive on stdin, ``python lce_server.py LIBRARY``.
 
-A message is its length (8 bytes, little endian) and an .npz archive. A request holds ``model`` (bytes as u8) and ``x``
-(samples [N, ...]); the answer holds ``output_0``, ``output_1``, ..., or ``error``. Nothing of onebit is imported here.
+Messages are those of `onebit.simulate._tflm_worker`. A request holds ``model`` (bytes as u8) and ``x`` (samples
+[N, ...]); the answer holds ``output_0``, ``output_1``, ..., or ``error``.
 """
 
 from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
-import io
 import signal
 import sys
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
+from onebit.simulate._tflm_worker import receive, send
+
 #: the longest that one model may run
 SECONDS = 120
-
-
-def receive(stream: BinaryIO) -> dict[str, Any] | None:
-    """The next message, None at the end of the stream."""
-    size = stream.read(8)
-    if len(size) < 8:
-        return None
-    with np.load(io.BytesIO(stream.read(int.from_bytes(size, "little")))) as archive:
-        return dict(archive)
-
-
-def send(stream: BinaryIO, arrays: dict[str, Any]) -> None:
-    """Write one message."""
-    body = io.BytesIO()
-    np.savez(body, **arrays)
-    stream.write(len(body.getbuffer()).to_bytes(8, "little") + body.getbuffer())
-    stream.flush()
 
 
 def load(library: str) -> ModuleType:

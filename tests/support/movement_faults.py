@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from onebit.core import DType, Graph, Quantization
+from onebit.core import DType, Graph, Quantization, Rounding
 from onebit.core.ops import (
     Activation,
     Concatenation,
@@ -130,6 +130,7 @@ def strided_slice_faults() -> dict[str, list[Graph]]:
             with_index(graph, 2, [1, 4, 5]),
             with_op(graph, 0, offset=True),
         ],
+        "no_ellipsis": [replace(five.graph(), rounding=Rounding.TFLM)],
         "masks": [
             masks(ellipsis_mask=2, new_axis_mask=2),
             masks(shrink_axis_mask=16),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from onebit.core import DType, Graph, Node, Quantization, Tensor
+from onebit.core import DType, Graph, Node, Quantization, Rounding, Tensor
 from onebit.core.ops import (
     Abs,
     Activation,
@@ -390,10 +391,28 @@ NETS: dict[str, Callable[[], Any]] = {
 }  # fmt: skip
 
 
+def _as_graph(made: Net | Graph) -> Graph:
+    return made if isinstance(made, Graph) else made.graph()
+
+
+def _rounded_as_tflm(name: str) -> Graph:
+    return replace(_as_graph(NETS[name]()), rounding=Rounding.TFLM)
+
+
+#: nets with the kernels and parameters that --rounding tflm changes
+NETS |= {
+    f"tflm_{name}": (lambda name=name: _rounded_as_tflm(name))
+    for name in (
+        *("zero_point_0", "zero_point_1", "zero_point_2", "int8_head_none", "without_bias_int8", "softmax_int8"),
+        *("softmax_int8_beta", "depthwise_int8", "averages_int8", "reductions_int8", "reductions_float32"),
+        *(name.replace(" ", "_") for name in CHAINS),
+    )
+}
+
+
 def graph_of(name: str) -> Graph:
     """The graph of a net of the table."""
-    made = NETS[name]()
-    return made if isinstance(made, Graph) else made.graph()
+    return _as_graph(NETS[name]())
 
 
 def graphs() -> dict[str, Graph]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from onebit.cli.console import JsonOption, emit_json, stdout_console
-from onebit.cli.options import ArenaOption, ModelArgument, OptimizeOption
+from onebit.cli.options import ArenaOption, ModelArgument, OptimizeOption, RoundingOption
 
 
 def generate(
@@ -19,17 +19,22 @@ def generate(
     project: Annotated[str, typer.Option(help="Build files to add: c (none) or cmake.")] = "c",
     optimize: OptimizeOption = "speed",
     arena: ArenaOption = "static",
+    rounding: RoundingOption = "litert",
     as_json: JsonOption = False,
 ) -> None:
     """Write the C sources of a .tflite model for a target."""
     from onebit.codegen import generate as write_sources
+    from onebit.core import Rounding
 
-    result = write_sources(model, target, out, name=name, project=project, optimize=optimize, arena=arena)
+    result = write_sources(
+        model, target, out, name=name, project=project, optimize=optimize, arena=arena, rounding=Rounding(rounding)
+    )
     if as_json:
         emit_json(
             {
                 "out": result.out,
                 "name": result.name,
+                "rounding": rounding,
                 "files": list(result.files),
                 "arena_bytes": result.arena_bytes,
                 "arena_lower_bound_bytes": result.arena_lower_bound_bytes,

@@ -12,6 +12,9 @@ DataDirOption = Annotated[Path | None, typer.Option(help="Folder with data sets.
 DownloadOption = Annotated[bool, typer.Option("--download", help="Download a missing data set (sha256 checked).")]
 MeanOption = Annotated[str | None, typer.Option(help="Mean per channel, comma separated.", show_default=False)]
 StdOption = Annotated[str | None, typer.Option(help="Std per channel, comma separated.", show_default=False)]
+RoundingOption = Annotated[
+    Literal["litert", "tflm"], typer.Option(help="Whose arithmetic the built-in operators follow: LiteRT's or TFLM's.")
+]
 RangeOption = Annotated[
     str | None, typer.Option(help="LO,HI: pixels 0..255 become real numbers LO..HI.", show_default=False)
 ]

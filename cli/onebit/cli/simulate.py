@@ -23,6 +23,7 @@ from onebit.cli.options import (
     ModelArgument,
     OptimizeOption,
     RangeOption,
+    RoundingOption,
     StdOption,
 )
 
@@ -44,7 +45,11 @@ def simulate(
     emulator: Annotated[Literal["auto", "unicorn", "qemu"], typer.Option(help="Emulator for cores.")] = "auto",
     optimize: OptimizeOption = "speed",
     arena: ArenaOption = "static",
-    reference: Annotated[Literal["auto", "lce", "numpy"], typer.Option(help="Reference engine.")] = "auto",
+    rounding: RoundingOption = "litert",
+    reference: Annotated[
+        Literal["auto", "lce", "tflm", "numpy"],
+        typer.Option(help="Reference engine; auto is the interpreter that rounds so, where it is installed."),
+    ] = "auto",
     mean: MeanOption = None,
     std: StdOption = None,
     input_range: RangeOption = None,
@@ -58,6 +63,7 @@ def simulate(
     from rich.progress import Progress
 
     from onebit.cli.preprocessing import parse_preprocessing
+    from onebit.core import Rounding
     from onebit.simulate import simulate as run
 
     console = stderr_console()
@@ -77,6 +83,7 @@ def simulate(
             optimize=optimize,
             arena=arena,
             reference=reference,
+            rounding=Rounding(rounding),
             download=download,
             preprocessing=parse_preprocessing(mean, std, input_range),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
@@ -101,7 +108,7 @@ def _print(result: object) -> None:
     rows = [
         ("samples", f"{result.samples} of {result.dataset}"),
         ("target", f"{result.target}, {result.compiler}" + (f", {result.emulator}" if result.emulator else "")),
-        ("reference", f"{result.engine}{_percent(result.reference_accuracy)}"),
+        ("reference", f"{result.engine}, rounding {result.rounding}{_percent(result.reference_accuracy)}"),
         ("generated C", f"{equal}{_percent(result.generated_accuracy)}"),
         ("flash", f"{result.weight_bytes:,} bytes constants, {_bytes(result.code_bytes)} code"),
         ("RAM", f"{arena}, {_bytes(result.stack_bytes)} stack{_at_most(result.stack_bound_bytes)}"),

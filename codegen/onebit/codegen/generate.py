@@ -22,6 +22,7 @@ from onebit.core import evaluate, read_model
 from onebit.core.errors import BadInputError
 from onebit.core.files import staged_directory
 from onebit.core.graph import Array, DType, Graph
+from onebit.core.rounding import Rounding
 
 Project = Literal["c", "cmake"]
 PROJECTS: Final[tuple[Project, ...]] = ("c", "cmake")
@@ -78,6 +79,7 @@ def generate(
     project: str = "c",
     optimize: Optimize = "speed",
     arena: Arena = "static",
+    rounding: Rounding = Rounding.LITERT,
     graph: Graph | None = None,
 ) -> Generated:
     """Write the C sources of a `.tflite` model for `target` into the folder `out`.
@@ -85,10 +87,12 @@ def generate(
     `model` is a path or the file's content; `name` is the C prefix (default: from the file name). `project` adds build
     files: ``c`` (none) or ``cmake``. `optimize` chooses between kernels and sets the flags in build files and README.
     `arena` says where intermediate values lie: in the module, or where the caller of ``<name>_invoke`` wants them.
+    `rounding` says whose arithmetic the built-in operators follow.
 
     Files are written beside the folder and moved into it when all are complete; other files in `out` stay, and what
     onebit did not generate is never overwritten. What an earlier run for the same `name` wrote there and this one does
-    not is removed. `graph` is what reading the model gave, if the caller has it. Equal arguments give equal bytes.
+    not is removed. `graph` is what reading the model gave, if the caller has it; its rounding counts. Equal arguments
+    give equal bytes.
 
     Raises BadInputError or UnsupportedError (nothing is written).
     """
@@ -100,13 +104,13 @@ def generate(
         raise BadInputError(f"unknown optimisation '{optimize}'", fix=f"allowed are {', '.join(OPTIMIZE_FLAGS)}")
     if arena not in ARENAS:
         raise BadInputError(f"unknown place '{arena}' of the arena", fix=f"allowed are {', '.join(ARENAS)}")
-    graph = graph or read_model(content if isinstance(model, bytes) else Path(model))
+    graph = graph or read_model(content if isinstance(model, bytes) else Path(model), rounding)
     c_name = _c_name(name, model)
     program = compile_graph(graph, chosen, optimize)
     templates = _templates(c_name, graph, _as_project(project))
     kernels = kernel_files(program)
     files = sorted([*templates, *kernels])
-    banner = _banner(program, content, _command(chosen.name, c_name, optimize, arena))
+    banner = _banner(program, content, _command(chosen.name, c_name, graph.rounding, optimize, arena))
     context = model_context(program, c_name, banner, files, selftest_vector(graph), optimize, arena)
     texts = {file: render(template, context) for file, template in templates.items()}
     texts |= {file: (templates_root() / "kernels" / file).read_text("utf-8") for file in kernels}
@@ -221,9 +225,9 @@ def _is_usable(name: str) -> bool:
     return is_identifier and name.lower() not in _RESERVED and not name.startswith("ob_")
 
 
-def _command(target: str, name: str, optimize: Optimize, arena: Arena) -> str:
-    """The command line that gives the same model files: what differs from the defaults is in it."""
-    options = {"target": target, "name": name}
+def _command(target: str, name: str, rounding: Rounding, optimize: Optimize, arena: Arena) -> str:
+    """The command line that gives the same model files: the rounding, and what differs from the defaults, is in it."""
+    options = {"target": target, "rounding": rounding.value, "name": name}
     options |= {} if optimize == "speed" else {"optimize": optimize}
     options |= {} if arena == "static" else {"arena": arena}
     return " ".join(["onebit generate", *(f"--{option} {value}" for option, value in options.items())])

@@ -3,5 +3,6 @@
 from onebit.core.evaluate import evaluate
 from onebit.core.flatbuffer import read_model, write_model
 from onebit.core.graph import DType, Graph, Node, Quantization, Tensor
+from onebit.core.rounding import Rounding
 
-__all__ = ["DType", "Graph", "Node", "Quantization", "Tensor", "evaluate", "read_model", "write_model"]
+__all__ = ["DType", "Graph", "Node", "Quantization", "Rounding", "Tensor", "evaluate", "read_model", "write_model"]

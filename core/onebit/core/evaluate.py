@@ -1,12 +1,12 @@
-"""The NumPy reference: what a graph computes, tensor by tensor, equal to the LCE interpreter."""
+"""The NumPy reference: what a graph computes, tensor by tensor, equal to the interpreter that its rounding names."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from onebit.core.graph import Array, Graph
+from onebit.core.graph import Array, Graph, Node
 from onebit.core.ops.base import View
 
 #: samples evaluated together; bounds the memory of the extracted windows
@@ -34,6 +34,11 @@ def _run(graph: Graph, x: Array) -> dict[str, Array]:
     values[graph.input.name] = x
     with np.errstate(over="ignore", invalid="ignore"):
         for node in graph.nodes:
-            args = [None if name is None else values[name] for name in node.inputs]
-            values[node.output] = node.op.evaluate(View.of(graph, node), args)
+            values[node.output] = evaluate_node(graph, node, values)
     return values
+
+
+def evaluate_node(graph: Graph, node: Node, values: Mapping[str, Array]) -> Array:
+    """The output of one node for the `values` of its inputs, activations as ``[N, ...]``."""
+    args = [None if name is None else values[name] for name in node.inputs]
+    return node.op.evaluate(View.of(graph, node), args)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from onebit.core.bits import words_for
 from onebit.core.metadata import ModelMetadata
+from onebit.core.rounding import Rounding
 
 if TYPE_CHECKING:
     from onebit.core.ops.base import Op
@@ -133,13 +134,14 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes in execution order over named tensors."""
+    """Nodes in execution order over named tensors; the built-in ones compute with the arithmetic of `rounding`."""
 
     tensors: Mapping[str, Tensor]
     nodes: tuple[Node, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     metadata: ModelMetadata | None = None
+    rounding: Rounding = Rounding.LITERT
     _producers: Mapping[str, Node] = field(init=False, repr=False, compare=False)
     _consumers: Mapping[str, tuple[Node, ...]] = field(init=False, repr=False, compare=False)
 

@@ -1,7 +1,8 @@
 """The reference that generated C is measured against.
 
-`LceOracle` runs Larq Compute Engine's own interpreter (reference kernels, no XNNPACK); `NumpyOracle` runs onebit's
-NumPy semantics, which tests show to be equal to it, for users who do not have larq-compute-engine installed.
+`LceOracle` runs Larq Compute Engine's own interpreter (reference kernels, no XNNPACK), `onebit.simulate.tflm` that of
+TensorFlow Lite Micro; `NumpyOracle` runs onebit's NumPy semantics, which tests show to be equal to both, for users who
+have not installed them.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from onebit.core.errors import BadInputError, ToolMissingError, VerificationError
-from onebit.core.flatbuffer.decode import Decoder
-from onebit.core.flatbuffer.encode import Encoder
+from onebit.core.flatbuffer.excerpt import with_outputs
 from onebit.core.graph import Array
 from onebit.core.oracle import NumpyOracle, Oracle
+from onebit.core.rounding import Rounding
+from onebit.simulate import tflm
 
 _WORKER = Path(__file__).with_name("_lce_worker.py")
+#: name of the interpreter that computes under a rounding
+_INTERPRETERS = {Rounding.LITERT: "lce", Rounding.TFLM: "tflm"}
 
 
 class LceOracle:
@@ -41,7 +45,7 @@ class LceOracle:
         with tempfile.TemporaryDirectory(prefix="onebit-oracle-") as folder:
             root = Path(folder)
             files = [root / "model.tflite", root / "inputs.npy", root / "outputs.npz"]
-            files[0].write_bytes(_with_outputs(model, tensors))
+            files[0].write_bytes(with_outputs(model, tensors))
             np.save(files[1], x)
             command = [sys.executable, str(_WORKER), str(self._library), *map(str, files)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -52,13 +56,25 @@ class LceOracle:
                 return [outputs[f"output_{i}"] for i in range(len(tensors))]
 
 
-def find_oracle(name: str = "auto") -> Oracle:
-    """The oracle `lce` or `numpy`; `auto` takes LCE where it is installed. BadInputError for any other name."""
-    if name not in ("auto", "lce", "numpy"):
-        raise BadInputError(f"unknown reference '{name}'", where="--reference", fix="choose one of: auto, lce, numpy")
-    if name == "numpy" or (name == "auto" and _interpreter_library() is None):
-        return NumpyOracle()
-    return LceOracle()
+def find_oracle(name: str = "auto", rounding: Rounding = Rounding.LITERT) -> Oracle:
+    """The oracle of that name, for models computed under `rounding`.
+
+    `auto` takes the interpreter of the rounding, `lce` or `tflm`, where it is installed, else `numpy`. BadInputError
+    for any other name, and for the interpreter of another rounding.
+    """
+    own = _INTERPRETERS[rounding]
+    if name not in ("auto", "numpy", *_INTERPRETERS.values()):
+        allowed = ", ".join(("auto", *_INTERPRETERS.values(), "numpy"))
+        raise BadInputError(f"unknown reference '{name}'", where="--reference", fix=f"choose one of: {allowed}")
+    if name not in ("auto", "numpy", own):
+        raise BadInputError(
+            f"the reference '{name}' does not round like --rounding {rounding.value}", where="--reference",
+            fix=f"choose one of: auto, {own}, numpy",
+        )  # fmt: skip
+    installed = _interpreter_library() is not None if rounding is Rounding.LITERT else tflm.is_installed()
+    if name == "numpy" or (name == "auto" and not installed):
+        return NumpyOracle(rounding)
+    return LceOracle() if rounding is Rounding.LITERT else tflm.TflmOracle()
 
 
 def _interpreter_library() -> Path | None:
@@ -68,15 +84,3 @@ def _interpreter_library() -> Path | None:
         for path in sorted(Path(root, "tflite", "python").glob("interpreter_wrapper_lite*")):
             return path
     return None
-
-
-def _with_outputs(model: bytes, tensors: Sequence[str]) -> bytes:
-    """The same file with other model outputs; unchanged where it has just these."""
-    record = Decoder(model, "model").root("Model")
-    subgraph = record["subgraphs"][0]
-    names = [tensor["name"] or f"tensor_{i}" for i, tensor in enumerate(subgraph["tensors"])]
-    wanted = [names.index(name) for name in tensors]
-    if wanted == [int(i) for i in subgraph["outputs"]]:
-        return model
-    subgraph["outputs"] = np.array(wanted, np.int32)
-    return Encoder().finish("Model", record)

@@ -69,6 +69,7 @@ class SimulationResult:
     dataset_sha256: str
     samples: int
     target: str
+    rounding: str
     compiler: str
     emulator: str | None
     engine: str
@@ -103,6 +104,7 @@ class SimulationResult:
             "dataset_sha256": self.dataset_sha256,
             "samples": self.samples,
             "target": self.target,
+            "rounding": self.rounding,
             "compiler": self.compiler,
             "emulator": self.emulator,
             "reference": {"engine": self.engine, "accuracy": self.reference_accuracy},

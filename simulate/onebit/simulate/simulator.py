@@ -21,6 +21,7 @@ from onebit.core.files import atomic_write_bytes, check_place_for_file
 from onebit.core.graph import Array, Graph
 from onebit.core.metadata import ModelMetadata, Preprocessing
 from onebit.core.oracle import Oracle
+from onebit.core.rounding import Rounding
 from onebit.simulate import harness
 from onebit.simulate.compare import (
     Comparison,
@@ -60,6 +61,7 @@ def simulate(
     optimize: Optimize = "speed",
     arena: Arena = "static",
     reference: str | Oracle = "auto",
+    rounding: Rounding = Rounding.LITERT,
     preprocessing: Preprocessing | None = None,
     download: bool = False,
     progress: Progress | None = None,
@@ -69,7 +71,9 @@ def simulate(
     `data` is ``random:N``, a data set name with optional ``:split``, an .npz file, or loaded samples. With `layers`
     every tensor of the model is compared, not only its output. `sources` takes a folder that `generate` wrote (and
     someone may have changed) instead of fresh sources; whether their arena is the caller's, their header says.
-    `preprocessing` overrides what the model carries. `dump` receives inputs `x`, `reference` and `generated` as .npz.
+    `rounding` chooses the arithmetic of the built-in operators, and with it the interpreter that is the reference
+    (`find_oracle`). `preprocessing` overrides what the model carries. `dump` receives inputs `x`, `reference` and
+    `generated` as .npz.
 
     The verdict `ok` is True if every compared element is equal under its class, or lies in a sample in which a sign
     next to 0 flipped behind a float operator of undefined summation order (`sign_flips`).
@@ -81,15 +85,15 @@ def simulate(
     if dump is not None:
         check_place_for_file(dump)
     origin = content if isinstance(model, bytes) else Path(model)
-    source = read_model(origin)
+    source = read_model(origin, rounding)
     graph = source if preprocessing is None else replace(source, metadata=ModelMetadata(preprocessing))
-    oracle = find_oracle(reference) if isinstance(reference, str) else reference
+    oracle = find_oracle(reference, rounding) if isinstance(reference, str) else reference
     if not isinstance(data, Samples):
         data = load_samples(data, graph, data_dir=data_dir, download=download, limit=limit)
     with tempfile.TemporaryDirectory(prefix="onebit-simulate-") as folder:
         generated = generate(origin, target, Path(folder) / "sources", optimize=optimize, arena=arena, graph=source)
         chosen = find_compiler(generated.program.target, compiler)
-        place = _sources(sources, generated.name, content, target) or generated.out
+        place = _sources(sources, generated.name, content, target, rounding) or generated.out
         code = _Code(generated, place, chosen, Path(folder) / "build", emulator, optimize)
         run = _run(code, content, oracle, data, layers, progress)
     if dump is not None:
@@ -104,11 +108,11 @@ def _check_target(name: str) -> None:
         raise BadInputError(f"onebit cannot run {name} code on this computer", where="--target", fix=f"use {able}")
 
 
-def _sources(sources: Path | None, name: str, content: bytes, target: str) -> Path | None:
-    """The folder to compile instead of a fresh one, which must be of this model and target by its banner."""
+def _sources(sources: Path | None, name: str, content: bytes, target: str, rounding: Rounding) -> Path | None:
+    """The folder to compile instead of a fresh one, which must be of this model, target and rounding by its banner."""
     if sources is None:
         return None
-    file, fix = sources / f"{name}.c", "give a folder that `onebit generate` wrote for this model and target"
+    file, fix = sources / f"{name}.c", "give a folder that `onebit generate` wrote for this model, target and rounding"
     if not file.is_file():
         raise BadInputError(f"there is no {name}.c", where=str(sources), fix=fix)
     banner = file.read_text("utf-8", "replace")[:600]
@@ -116,6 +120,8 @@ def _sources(sources: Path | None, name: str, content: bytes, target: str) -> Pa
         raise BadInputError(f"{name}.c was generated from another model", where=str(sources), fix=fix)
     if f"--target {target} " not in banner:
         raise BadInputError(f"{name}.c was not generated for {target}", where=str(sources), fix=fix)
+    if f"--rounding {rounding.value} " not in banner:
+        raise BadInputError(f"{name}.c was not generated with --rounding {rounding.value}", where=str(sources), fix=fix)
     return sources
 
 
@@ -275,6 +281,7 @@ def _result(
         dataset_sha256=samples.sha256,
         samples=count,
         target=program.target.name,
+        rounding=graph.rounding.value,
         compiler=f"{code.compiler.name} {code.compiler.version}",
         emulator=run.emulator if program.target.emulated else None,
         engine=oracle.engine,

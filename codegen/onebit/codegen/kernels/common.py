@@ -38,7 +38,8 @@ def bias_of(view: View, dtype: type[np.generic]) -> Constant:
 def stage_params(stage: Requantization) -> Struct:
     """The `ob_requantize_params` of an int8 output stage."""
     low, high = stage.clamp
-    return Struct("ob_requantize_params", {"zero_point": stage.zero_point, "low": low, "high": high})
+    fields = {"zero_point": stage.zero_point, "low": low, "high": high, "half_up": stage.half_up}
+    return Struct("ob_requantize_params", fields)
 
 
 def float_bounds(activation: Activation) -> tuple[Literal, Literal]:

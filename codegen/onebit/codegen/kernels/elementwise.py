@@ -46,10 +46,11 @@ from onebit.core.ops import (
     Tanh,
     View,
 )
-from onebit.core.ops.affine import INT8_BLOCK
+from onebit.core.ops.affine import BLOCK, INT8_BLOCK
 from onebit.core.ops.elementwise import Arithmetic, Extremum, ProductSteps, SumSteps
 from onebit.core.ops.operands import run_length
 from onebit.core.ops.unary import Clamp
+from onebit.core.rounding import Rounding
 
 Lower = Callable[[View], Lowered]
 
@@ -66,6 +67,14 @@ def _register(
 
 def _reads_float(view: View) -> bool:
     return view.input(0).dtype is DType.FLOAT32
+
+
+def _litert_reads_float(view: View) -> bool:
+    return view.rounding is Rounding.LITERT and _reads_float(view)
+
+
+def _tflm_reads_float(view: View) -> bool:
+    return view.rounding is Rounding.TFLM and _reads_float(view)
 
 
 def _reads_int8(view: View) -> bool:
@@ -104,7 +113,7 @@ def _requantize(view: View) -> Lowered:
         np.clip(op.requantized(ramp, x.quant, y.quant, away=away) + y.quant.zero_point, -128, 127).astype(np.int8)
         for away in (False, True)
     )
-    cut = y.elements - y.elements % INT8_BLOCK
+    cut = view.rounding.blocks(y.elements, INT8_BLOCK)
     if cut in (0, y.elements) or (blocks == rest).all():
         return Input(), Literal(y.elements), Constant("table", blocks if cut else rest), Output()
     return (
@@ -132,7 +141,7 @@ def _clamp_bounds(view: View) -> tuple[Arg, ...]:
 
 def _slope(view: View) -> tuple[Arg, ...]:
     assert isinstance(view.node.op, LeakyRelu)
-    return (Literal(float(view.node.op.alpha)),)
+    return Literal(float(view.node.op.alpha)), Literal(float(view.node.op.least_kept(view)))
 
 
 def _quantize(view: View) -> tuple[Arg, ...]:
@@ -141,10 +150,15 @@ def _quantize(view: View) -> tuple[Arg, ...]:
     return Literal(quant.scale), Literal(float(inverse)), Literal(quant.zero_point)
 
 
+def _quantize_scalar(view: View) -> tuple[Arg, ...]:
+    return Literal(view.output.quant.scale), Literal(view.output.quant.zero_point)
+
+
 def _dequantize(view: View) -> tuple[Arg, ...]:
     quant = view.input(0).quant
     offset = -np.float32(quant.scale) * np.float32(quant.zero_point)
-    return Literal(quant.scale), Literal(float(offset)), Literal(quant.zero_point)
+    blocks = view.rounding.blocks(view.output.elements, BLOCK)
+    return Literal(blocks), Literal(quant.scale), Literal(float(offset)), Literal(quant.zero_point)
 
 
 _TABLES: tuple[type[Op], ...] = (
@@ -164,7 +178,8 @@ _register("ob_round_f32", "ob_unary.h", Round, _unary(), 20.0, _reads_float)
 _register("ob_logistic_f32", "ob_sigmoid.h", Logistic, _unary(), 50.0, _reads_float)
 _register("ob_tanh_f32", "ob_sigmoid.h", Tanh, _unary(), 50.0, _reads_float)
 _register("ob_hard_swish_f32", "ob_sigmoid.h", HardSwish, _unary(), 25.0, _reads_float)
-_register("ob_quantize_f32_i8", "ob_affine.h", Quantize, _unary(_quantize), 15.0, _reads_float)
+_register("ob_quantize_f32_i8", "ob_affine.h", Quantize, _unary(_quantize), 15.0, _litert_reads_float)
+_register("ob_quantize_f32_i8_scalar", "ob_affine.h", Quantize, _unary(_quantize_scalar), 25.0, _tflm_reads_float)
 _register("ob_dequantize_i8_f32", "ob_affine.h", Dequantize, _unary(_dequantize), 7.0, _reads_int8)
 
 

@@ -94,7 +94,6 @@ def _depthwise_params(view: View) -> Struct:
         "in_channels": x.shape[3],
         "multiplier": filters.shape[3] // x.shape[3],
         "zero_point": x.quant.zero_point,
-        "half_up": op.half_up(filters.shape[3]),
     }
     return Struct("ob_depthwise_conv2d_params", fields)
 

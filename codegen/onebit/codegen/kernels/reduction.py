@@ -20,12 +20,18 @@ def _reduce(view: View) -> tuple[Arg, ...]:
     return _shape(view), Input(), Output()
 
 
+def _max_f32(view: View) -> tuple[Arg, ...]:
+    op = view.node.op
+    assert isinstance(op, ReduceMax)
+    return _shape(view), Input(), Literal(float(op.lowest(view))), Literal(int(op.backwards(view))), Output()
+
+
 def _mean_i8(view: View) -> tuple[Arg, ...]:
     op = view.node.op
     assert isinstance(op, Mean)
     form = op.integer_mean(view)
     stage = form.stage
-    numbers = (form.start, int(stage.q[0]), int(stage.exponent[0]), stage.half_up)
+    numbers = (form.start, int(stage.q[0]), int(stage.exponent[0]))
     return _shape(view), Input(), *(Literal(v) for v in numbers), stage_params(stage), Output()
 
 
@@ -49,4 +55,4 @@ def _register(name: str, op: type[Op], dtype: DType, lower: Callable[[View], tup
 _register("ob_mean_i8", Mean, DType.INT8, _mean_i8)
 _register("ob_mean_f32", Mean, DType.FLOAT32, _reduce)
 _register("ob_reduce_max_i8", ReduceMax, DType.INT8, _reduce)
-_register("ob_reduce_max_f32", ReduceMax, DType.FLOAT32, _reduce)
+_register("ob_reduce_max_f32", ReduceMax, DType.FLOAT32, _max_f32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from onebit.codegen.kernel import Arg, Constant, Input, Kernel, Layout, Literal, Output, Struct, register_kernel
@@ -26,6 +26,7 @@ from onebit.core.ops import (
 )
 from onebit.core.ops.lce_quantize import dequantized_levels
 from onebit.core.ops.pooling import BinaryPooling
+from onebit.core.rounding import Rounding
 
 InPlace = Callable[[View], tuple[int, ...]]
 
@@ -39,12 +40,15 @@ def _register(
     dtypes: tuple[DType | None, DType | None] = (None, None),
     layouts: tuple[Layout | None, Layout | None] = (None, None),
     in_place: InPlace | None = None,
+    roundings: Collection[Rounding] = tuple(Rounding),
 ) -> None:
     """A kernel for the given (input, output) dtypes that costs `per_element` instructions per larger element count."""
 
     def supports(view: View) -> bool:
         actual = (view.input(0).dtype, view.output.dtype)
-        return all(want is None or want is have for want, have in zip(dtypes, actual, strict=True))
+        return view.rounding in roundings and all(
+            want is None or want is have for want, have in zip(dtypes, actual, strict=True)
+        )
 
     def cost(view: View) -> float:
         return per_element * max(view.input(0).elements, view.output.elements)
@@ -58,8 +62,14 @@ def _shape(view: View) -> tuple[Literal, Literal]:
     return Literal(pixels(x)), Literal(x.shape[-1])
 
 
-def _quantize_f32(view: View) -> tuple[Arg, ...]:
+def _all_pixels(view: View) -> tuple[Arg, ...]:
     return Input(), *_shape(view), Output()
+
+
+def _quantize_f32(view: View) -> tuple[Arg, ...]:
+    op = view.node.op
+    assert isinstance(op, LceQuantize)
+    return Input(), *_shape(view), Literal(float(op.largest_negative(view))), Output()
 
 
 def _quantize_i8(view: View) -> tuple[Arg, ...]:
@@ -114,7 +124,7 @@ def _pool_f32(view: View) -> tuple[Arg, ...]:
 def _softmax_i8(view: View) -> tuple[Arg, ...]:
     op = view.node.op
     assert isinstance(op, Softmax)
-    return Input(), *_shape(view), Constant("exp", op.exp_table(view.input(0).quant)), Output()
+    return Input(), *_shape(view), Constant("exp", op.exp_table(view)), Output()
 
 
 def _softmax_f32(view: View) -> tuple[Arg, ...]:
@@ -129,25 +139,29 @@ def _copy(view: View) -> tuple[Arg, ...]:
 
 _register("ob_quantize_f32", "ob_quantize.h", LceQuantize, _quantize_f32, 5.0, (DType.FLOAT32, None))
 _register("ob_quantize_i8", "ob_quantize.h", LceQuantize, _quantize_i8, 5.0, (DType.INT8, None), in_place=_over_signs)
-_register("ob_quantize_bool", "ob_quantize.h", LceQuantize, _quantize_f32, 5.0, (DType.BOOL, None))
-_register("ob_dequantize_f32", "ob_quantize.h", LceDequantize, _quantize_f32, 6.0, (None, DType.FLOAT32))
-_register("ob_dequantize_bool", "ob_quantize.h", LceDequantize, _quantize_f32, 6.0, (None, DType.BOOL))
+_register("ob_quantize_bool", "ob_quantize.h", LceQuantize, _all_pixels, 5.0, (DType.BOOL, None))
+_register("ob_dequantize_f32", "ob_quantize.h", LceDequantize, _all_pixels, 6.0, (None, DType.FLOAT32))
+_register("ob_dequantize_bool", "ob_quantize.h", LceDequantize, _all_pixels, 6.0, (None, DType.BOOL))
 _register("ob_dequantize_i8", "ob_quantize.h", LceDequantize, _dequantize_i8, 6.0, (None, DType.INT8))
 _register("ob_bmaxpool2d", "ob_pool.h", LceBMaxPool2d, _bmaxpool, 0.2, in_place=_over_pool_window)
 _register("ob_bpool2d", "ob_pool.h", BinaryPool, _bpool, 0.3, in_place=_over_pool_window)
 for _op, _pool in ((MaxPool2d, "ob_maxpool2d"), (AveragePool2d, "ob_averagepool2d")):
     for _suffix, _dtype, _lower in (("i8", DType.INT8, _pool_i8), ("f32", DType.FLOAT32, _pool_f32)):
         _register(f"{_pool}_{_suffix}", "ob_pool.h", _op, _lower, 8.0, (_dtype, None), in_place=_over_pool_window)
-_register("ob_softmax_i8", "ob_softmax.h", Softmax, _softmax_i8, 60.0, (DType.INT8, None), in_place=over_operands)
+for _softmax, _rounding in (("ob_softmax_i8", Rounding.LITERT), ("ob_softmax_i8_fixed", Rounding.TFLM)):
+    _register(
+        _softmax, "ob_softmax.h", Softmax, _softmax_i8, 60.0, (DType.INT8, None), in_place=over_operands,
+        roundings=(_rounding,),
+    )  # fmt: skip
 _register("ob_softmax_f32", "ob_softmax.h", Softmax, _softmax_f32, 40.0, (DType.FLOAT32, None), in_place=over_operands)
 # a reshape is no step of its own, unless it connects the memory of the model's input with that of its output
 for _alias in (ExpandDims, Reshape, ReshapeBits, Squeeze):
     _register("ob_copy", "ob_layout.h", _alias, _copy, 1.0)
 _register(
-    "ob_lanes_from_packed", "ob_layout.h", ConvertLayout, _quantize_f32, 1.5,
+    "ob_lanes_from_packed", "ob_layout.h", ConvertLayout, _all_pixels, 1.5,
     layouts=(Layout.CHANNEL_PACKED, Layout.PIXEL_LANES),
 )  # fmt: skip
 _register(
-    "ob_packed_from_lanes", "ob_layout.h", ConvertLayout, _quantize_f32, 1.5,
+    "ob_packed_from_lanes", "ob_layout.h", ConvertLayout, _all_pixels, 1.5,
     layouts=(Layout.PIXEL_LANES, Layout.CHANNEL_PACKED),
 )  # fmt: skip

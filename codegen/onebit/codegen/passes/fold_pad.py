@@ -7,7 +7,6 @@ from dataclasses import replace
 from onebit.core.graph import DType, Graph, Node, Tensor
 from onebit.core.ops import Conv2d, DepthwiseConv2d, LceBconv2d, LceQuantize, Padding, View
 from onebit.core.ops.joining import Pad, PadV2
-from onebit.core.ops.lce_quantize import SMALLEST_NORMAL
 from onebit.core.ops.window import Border
 from onebit.core.passes import rewrite_all
 from onebit.core.passes.naming import fresh_name
@@ -79,5 +78,6 @@ def _is_positive(graph: Graph, pad: Node) -> bool:
     """Whether LceQuantize makes +1 of the border."""
     fill, tensor = _fill(graph, pad), graph.tensors[pad.output]
     assert fill is not None
-    limit = -float(SMALLEST_NORMAL) if tensor.dtype is DType.FLOAT32 else tensor.quant.zero_point - 1
+    negative = float(LceQuantize().largest_negative(View.of(graph, pad)))
+    limit = negative if tensor.dtype is DType.FLOAT32 else tensor.quant.zero_point - 1
     return fill > limit

@@ -29,6 +29,7 @@ from onebit.core.ops import (
     Reshape,
     Slice,
 )
+from onebit.core.rounding import Rounding
 
 #: elements of one tensor; far above any microcontroller, far below what would exhaust the host
 MAX_ELEMENTS = 2**28
@@ -39,14 +40,14 @@ MAX_OPTIONS = 64
 _BUILTINS = {op.code: op for op in OPS.values() if issubclass(op, BuiltinOp)}
 
 
-def read_model(source: Path | str | bytes) -> Graph:
-    """Read a `.tflite` file (path) or its content (bytes) into a verified graph.
+def read_model(source: Path | str | bytes, rounding: Rounding = Rounding.LITERT) -> Graph:
+    """Read a `.tflite` file (path) or its content (bytes) into a verified graph that computes as `rounding` says.
 
     Raises BadInputError for a missing, truncated or malformed file and for dynamic shapes, UnsupportedError that lists
     all unsupported operators and dtypes at once, and SpecError where a rule of the spec is broken (batches above 1).
     """
     if isinstance(source, bytes):
-        return _Reader(source, "model").graph()
+        return _Reader(source, "model").graph(rounding)
     path = Path(source)
     try:
         data = path.read_bytes()
@@ -54,7 +55,7 @@ def read_model(source: Path | str | bytes) -> Graph:
         raise BadInputError(f"cannot read the model: {e.strerror}", where=str(path), fix="give a .tflite file") from e
     except ValueError as e:
         raise BadInputError(f"cannot read the model: {e}", where=repr(str(path)), fix="give a .tflite file") from e
-    return _Reader(data, path.name).graph()
+    return _Reader(data, path.name).graph(rounding)
 
 
 class _Reader:
@@ -84,7 +85,7 @@ class _Reader:
             seen.add(name)
         return names
 
-    def graph(self) -> Graph:
+    def graph(self, rounding: Rounding) -> Graph:
         subgraph = self._model["subgraphs"][0]
         operators = [(record, self._op(record)) for record in subgraph["operators"]]
         self._refuse_unsupported(operators)
@@ -121,6 +122,7 @@ class _Reader:
             tuple(self._name(i) for i in _ints(subgraph["inputs"])),
             tuple(self._name(i) for i in _ints(subgraph["outputs"])),
             self._metadata(),
+            rounding,
         )
         spec.verify(graph, self._source)
         return graph

@@ -2,9 +2,9 @@
 
 LiteRT's built-in kernels take whole blocks of elements and the rest one by one, and the two round differently. In
 blocks of eight QUANTIZE of float32 multiplies with the float32 reciprocal of the scale and rounds ties to even, in the
-rest it divides and rounds ties away from zero; QUANTIZE of int8 rounds ties up in blocks of 16 and away from zero in
-the rest; DEQUANTIZE rounds twice in blocks of eight and once in the rest. Both are part of what the interpreter
-computes, so `evaluate` and the kernels do the same.
+rest it divides in double and rounds ties away from zero; QUANTIZE of int8 rounds ties up in blocks of 16 and away from
+zero in the rest; DEQUANTIZE rounds twice in blocks of eight and once in the rest. Both are part of what the interpreter
+computes, so `evaluate` and the kernels do the same. TFLM treats all elements like the rest, but divides in float32.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from onebit.core.fixed_point import quantize_multiplier, requantize, round_half_away
 from onebit.core.graph import Array, DType, Quantization
 from onebit.core.ops.base import BuiltinOp, Options, Shape, View, constraint, register
+from onebit.core.rounding import Rounding
 
 BLOCK = 8
 #: of QUANTIZE from int8 to int8
@@ -26,10 +27,12 @@ INT8_BLOCK = 16
 FAR = 512.0
 
 
-def _blockwise(x: Array, block: Callable[[Array], Array], rest: Callable[[Array], Array], size: int = BLOCK) -> Array:
-    """`block` of the first elements of every sample, in whole blocks of `size`, `rest` of the others."""
+def _blockwise(
+    view: View, x: Array, block: Callable[[Array], Array], rest: Callable[[Array], Array], size: int = BLOCK
+) -> Array:
+    """`block` of the first elements of every sample, those in whole blocks of `size`, `rest` of the others."""
     flat = x.reshape(len(x), -1)
-    cut = flat.shape[1] - flat.shape[1] % size
+    cut = view.rounding.blocks(flat.shape[1], size)
     return np.concatenate([block(flat[:, :cut]), rest(flat[:, cut:])], axis=1).reshape(x.shape)
 
 
@@ -71,9 +74,10 @@ class Quantize(_Affine):
         assert x is not None
         source, result = view.input(0).quant, view.output.quant
         if view.input(0).dtype is DType.FLOAT32:
-            steps = _blockwise(x, lambda v: self.block(v, result), lambda v: self.rest(v, result))
+            steps = _blockwise(view, x, lambda v: self.block(v, result), lambda v: self.rest(v, result, view.rounding))
         else:
             steps = _blockwise(
+                view,
                 x,
                 lambda v: self.requantized(v, source, result, away=False),
                 lambda v: self.requantized(v, source, result, away=True),
@@ -91,9 +95,10 @@ class Quantize(_Affine):
         quotient = x * (np.float32(1) / np.float32(quant.scale))
         return np.rint(_limited(quotient)).astype(np.int64)
 
-    def rest(self, x: Array, quant: Quantization) -> Array:
+    def rest(self, x: Array, quant: Quantization, rounding: Rounding) -> Array:
         """Steps of float32 values behind the last whole block, int64."""
-        return round_half_away(_limited(x.astype(np.float64) / quant.scale))
+        wide = np.dtype(np.float64 if rounding is Rounding.LITERT else np.float32)
+        return round_half_away(_limited(x.astype(wide) / np.array(quant.scale, wide)))
 
 
 def _limited(quotient: Array) -> Array:
@@ -118,4 +123,5 @@ class Dequantize(_Affine):
         assert q is not None
         scale, zero_point = np.float32(view.input(0).quant.scale), np.float32(view.input(0).quant.zero_point)
         offset = np.float32(-scale * zero_point)
-        return _blockwise(q.astype(np.float32), lambda v: v * scale + offset, lambda v: (v - zero_point) * scale)
+        real = q.astype(np.float32)
+        return _blockwise(view, real, lambda v: v * scale + offset, lambda v: (v - zero_point) * scale)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from onebit.core.graph import Array, DType, Graph, Node, Tensor
+from onebit.core.rounding import Rounding
 
 Shape = tuple[int, ...]
 Options = Mapping[str, Any]
@@ -20,16 +21,18 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class View:
-    """A node together with its tensors, as constraints and semantics see it."""
+    """A node together with its tensors and the graph's rounding, as constraints and semantics see it."""
 
     node: Node
     inputs: tuple[Tensor | None, ...]
     outputs: tuple[Tensor, ...]
+    rounding: Rounding = Rounding.LITERT
 
     @classmethod
     def of(cls, graph: Graph, node: Node) -> View:
         """Look the tensors of `node` up in `graph`."""
-        return cls(node, tuple(graph.tensor(n) for n in node.inputs), tuple(graph.tensors[n] for n in node.outputs))
+        inputs, outputs = (graph.tensor(n) for n in node.inputs), (graph.tensors[n] for n in node.outputs)
+        return cls(node, tuple(inputs), tuple(outputs), graph.rounding)
 
     def input(self, i: int) -> Tensor:
         """Input `i`, which must be present."""

@@ -3,14 +3,15 @@
 int8 follows LiteRT's built-in kernels: fixed-point multipliers of `onebit.core.fixed_point`, rounded half away from
 zero. Their vector code keeps the result in 16 bits before it adds the zero point, their scalar code in 32;
 `result_fits` refuses scales for which that shows. Their vector code for ADD also brings the operands to one scale in
-ways of its own (`Rounding`), in whole blocks of elements; what is left over goes through the scalar code.
+ways of its own (`OperandRounding`), in whole blocks of elements; what is left over goes through the scalar code, which
+is all that TFLM has.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -21,6 +22,7 @@ from onebit.core.graph import Array, DType, Tensor
 from onebit.core.ops.base import Options, View, constraint, register
 from onebit.core.ops.operands import Binary, run_length
 from onebit.core.ops.window import Activation
+from onebit.core.rounding import Rounding
 
 Multiplier = tuple[int, int]
 
@@ -28,7 +30,7 @@ Multiplier = tuple[int, int]
 SUM_SHIFT = 20
 
 
-class Rounding(Enum):
+class OperandRounding(Enum):
     """How an operand (x - zero point) << 20 times a multiplier below 1 is rounded; the value is the size of a block."""
 
     #: half away from zero: the scalar code
@@ -63,18 +65,18 @@ class SumSteps:
         )
         return cls((a.zero_point, b.zero_point), first, second, output, sign)
 
-    def __call__(self, a: Array, b: Array, rounding: Rounding = Rounding.AWAY) -> Array:
+    def __call__(self, a: Array, b: Array, rounding: OperandRounding = OperandRounding.AWAY) -> Array:
         first = _scaled(a.astype(np.int64) - self.zero_points[0], self.first, rounding)
         second = _scaled(b.astype(np.int64) - self.zero_points[1], self.second, rounding)
         return requantize(first + self.sign * second, *self.output, away=True)
 
 
-def _scaled(x: Array, multiplier: Multiplier, rounding: Rounding) -> Array:
+def _scaled(x: Array, multiplier: Multiplier, rounding: OperandRounding) -> Array:
     q, exponent = multiplier
-    if rounding is Rounding.ONCE:
+    if rounding is OperandRounding.ONCE:
         shift = SUM_SHIFT + exponent
         return requantize(x << max(shift, 0) >> max(-shift, 0), q, 0)
-    if rounding is Rounding.DOWN:
+    if rounding is OperandRounding.DOWN:
         return requantize(x << SUM_SHIFT, q, 0) >> -exponent
     return requantize(x << SUM_SHIFT, q, exponent, away=True)
 
@@ -157,15 +159,19 @@ class Add(Arithmetic):
     def steps(self, view: View) -> SumSteps:
         return SumSteps.of(view, sign=1)
 
-    def block_rounding(self, view: View) -> Rounding:
-        """The rounding in whole blocks of a run (`run_length`)."""
+    def block_rounding(self, view: View) -> OperandRounding:
+        """The rounding in whole blocks of a run (`run_length`); AWAY where vector code takes none."""
         single = view.output.elements > 1 == min(view.input(0).elements, view.input(1).elements)
-        return Rounding.DOWN if single else Rounding.ONCE
+        rounding = OperandRounding.DOWN if single else OperandRounding.ONCE
+        return rounding if view.rounding.blocks(run_length(view), rounding.value) else OperandRounding.AWAY
 
     def result(self, view: View, a: Array, b: Array) -> Array:
         steps, rounding, run = self.steps(view), self.block_rounding(view), run_length(view)
+        if rounding is OperandRounding.AWAY:
+            return steps(a, b)
         position = (np.arange(view.output.elements) % run).reshape(view.output.shape)
-        return np.where(position < run - run % rounding.value, steps(a, b, rounding), steps(a, b))
+        in_block = position < view.rounding.blocks(run, rounding.value)
+        return np.where(in_block, steps(a, b, rounding), steps(a, b))
 
 
 @register
@@ -211,14 +217,13 @@ class Extremum(Binary):
 
     def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
         if self.swaps(view):
-            node = view.node
-            view = View(node, view.inputs[::-1], view.outputs)
+            view = replace(view, inputs=view.inputs[::-1])
             args = args[::-1]
         return super().evaluate(view, args)
 
     def swaps(self, view: View) -> bool:
-        """LiteRT takes a single value as the second operand, wherever it stands."""
-        return view.input(0).elements == 1 != view.input(1).elements
+        """LiteRT takes a single value as the second operand, wherever it stands; TFLM keeps the order."""
+        return view.rounding is Rounding.LITERT and view.input(0).elements == 1 != view.input(1).elements
 
     def real(self, a: Array, b: Array) -> Array:
         return np.where(self.beyond(a, b), a, b)

@@ -13,6 +13,7 @@ from onebit.core.graph import Array, DType
 from onebit.core.ops.base import BuiltinOp, Options, Shape, View, constraint, register
 from onebit.core.ops.movement import MAX_DIMENSIONS, Movement, Part, normal_axis
 from onebit.core.ops.window import Activation
+from onebit.core.rounding import Rounding
 
 #: far above what any model joins
 MAX_INPUTS = 1024
@@ -161,7 +162,7 @@ class Pad(_Pad, BuiltinOp):
 @register
 @dataclass(frozen=True)
 class PadV2(_Pad, BuiltinOp):
-    """A border of the third input's value; -0.0 becomes 0.0, as LiteRT clears the memory for both."""
+    """A border of the third input's value; LiteRT makes 0.0 of -0.0, as it clears the memory for both."""
 
     name = "PADV2"
     arity = (3, 3)
@@ -175,7 +176,7 @@ class PadV2(_Pad, BuiltinOp):
 
     def fill(self, view: View) -> int | float | None:
         value: int | float = view.input(2).constant().item()
-        return value + 0
+        return value + 0 if view.rounding is Rounding.LITERT else value
 
     @classmethod
     def from_options(cls, options: Options) -> PadV2:

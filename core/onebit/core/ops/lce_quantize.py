@@ -12,15 +12,13 @@ from onebit.core.fixed_point import round_half_away
 from onebit.core.graph import Array, DType, Quantization
 from onebit.core.ops.base import CustomOp, Options, Shape, View, constraint, register
 
-SMALLEST_NORMAL = np.finfo(np.float32).tiny
-
 
 @register
 @dataclass(frozen=True)
 class LceQuantize(CustomOp):
     """bit = (x < zero point): +0, -0 and NaN become +1 (bit 0). int8 is compared as integers; bool: bit = not x.
 
-    float32: TFLite flushes denormals to zero while it runs, so that they are +1 too: bit = (x <= -2**-126).
+    float32: LiteRT flushes denormals to zero while it runs, so that they are +1 too: bit = (x <= -2**-126).
     """
 
     name = "LceQuantize"
@@ -39,11 +37,16 @@ class LceQuantize(CustomOp):
     def infer(self, view: View) -> tuple[Shape, DType]:
         return view.input(0).shape, DType.BITS
 
+    def largest_negative(self, view: View) -> np.float32:
+        """The float32 number nearest to 0 that counts as negative."""
+        limits = np.finfo(np.float32)
+        return np.float32(-limits.tiny if view.rounding.flushes_denormals else -limits.smallest_subnormal)
+
     def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
         (x,) = args
         assert x is not None
         if view.input(0).dtype is DType.FLOAT32:
-            return bits.pack(x <= -SMALLEST_NORMAL)
+            return bits.pack(x <= self.largest_negative(view))
         if view.input(0).dtype is DType.BOOL:
             return bits.pack(~x)
         return bits.pack(x < view.input(0).quant.zero_point)

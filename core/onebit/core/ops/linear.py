@@ -14,6 +14,7 @@ from onebit.core.fixed_point import quantize_multiplier, requantize
 from onebit.core.graph import Array, DType, Tensor
 from onebit.core.ops.base import BuiltinOp, Op, Options, Shape, View, constraint, register
 from onebit.core.ops.window import Activation, Axis, Border, Padding, filter_axes, padding_code, patches
+from onebit.core.rounding import Rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,8 @@ class Requantization:
 class _Linear(Op):
     #: the axis of the filter that counts output channels
     channel_axis: ClassVar[int] = 0
+    #: output channels that LiteRT's vector code takes at a time
+    vector_channels: ClassVar[int] = 1
 
     activation: Activation = Activation.NONE
 
@@ -87,18 +90,18 @@ class _Linear(Op):
         left = np.maximum(self.requantization(view).exponent, 0)
         return bool((largest.astype(np.float64) * 2.0**left < 2.0**31).all())
 
-    def half_up(self, outputs: int) -> int:
-        """Number of output channels, from the first on, whose requantization rounds half up."""
-        return outputs
+    def half_up(self, view: View) -> int:
+        """Number of output channels, from the first on, whose requantization rounds half up: LiteRT's vector code."""
+        return view.rounding.blocks(self.outputs(view.input(1)), self.vector_channels)
 
     def requantization(self, view: View) -> Requantization:
         """The int8 output stage.
 
-        LiteRT multiplies input and filter scale in double for one scale per channel, and in float32 for
-        FULLY_CONNECTED with one scale per tensor.
+        Input and filter scale are multiplied in double, but in float32 by LiteRT for FULLY_CONNECTED with one scale per
+        tensor.
         """
         x, filters, y = view.input(0), view.input(1), view.output
-        if self.name == "FULLY_CONNECTED" and len(filters.quant.scales) == 1:
+        if view.rounding is Rounding.LITERT and self.name == "FULLY_CONNECTED" and len(filters.quant.scales) == 1:
             products = [float(np.float32(x.quant.scale) * np.float32(filters.quant.scale))]
         else:
             products = [x.quant.scale * s for s in filters.quant.scales]
@@ -106,7 +109,7 @@ class _Linear(Op):
         outputs = self.outputs(filters)
         q, exponent = (np.broadcast_to(np.array(v, np.int64), (outputs,)) for v in zip(*pairs, strict=True))
         clamp = self.activation.quantized_bounds(y.quant)
-        return Requantization(q, exponent, y.quant.zero_point, clamp, self.half_up(outputs))
+        return Requantization(q, exponent, y.quant.zero_point, clamp, self.half_up(view))
 
     def finish(self, view: View, acc: Array, bias: Array | None) -> Array:
         """Outputs of float64 accumulators ``[..., O]``: int8 exactly, float32 with one rounding of the sum."""
@@ -215,13 +218,10 @@ class DepthwiseConv2d(_Convolution):
     code = 4
     options_table = "DepthwiseConv2DOptions"
     channel_axis = 3
+    vector_channels = 8
 
     #: as the file states it; like LiteRT, onebit takes M from the shapes
     depth_multiplier: int = 1
-
-    def half_up(self, outputs: int) -> int:
-        """LiteRT's vector code takes eight channels at a time and rounds half up; the scalar rest rounds half away."""
-        return outputs - outputs % 8
 
     @constraint
     def shapes(self, view: View) -> bool:

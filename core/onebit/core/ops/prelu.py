@@ -46,8 +46,7 @@ class Prelu(BuiltinOp):
 
     def gains(self, view: View) -> tuple[float, float]:
         """Output steps per input step, and per product of an input and an alpha step (int8)."""
-        x, alpha, y = view.input(0).quant, view.input(1).quant, view.output.quant
-        return quotient(x, y), quotient(x, y, alpha.scale)
+        return quotient(view), quotient(view, view.input(1).quant.scale)
 
     def infer(self, view: View) -> tuple[Shape, DType]:
         return view.input(0).shape, view.input(0).dtype

@@ -13,6 +13,7 @@ from onebit.core.fixed_point import quantize_multiplier
 from onebit.core.graph import Array, DType
 from onebit.core.ops.base import BuiltinOp, Options, Shape, View, constraint, register
 from onebit.core.ops.linear import Requantization
+from onebit.core.rounding import Rounding
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,10 @@ class Mean(_Reduction):
     """Arithmetic mean; an int8 output has a scale of its own.
 
     float32: the sum in index order, over the count. LiteRT adds in that order too, unless the last axis is reduced.
-    int8 follows LiteRT, which has two kernels. The optimized one, for [1, H, W, C] with `keep_dims` and the axes
-    written as 1 and 2, puts the zero points into a rounded constant and takes 16 channels at a time, which round half
-    up while the rest rounds half away from zero. The other takes sum - count * zero point, and divides the fixed-point
-    multiplier of the scales by the count.
+    int8: LiteRT has two kernels, TFLM only the second of them. The optimized one, for [1, H, W, C] with `keep_dims` and
+    the axes written as 1 and 2, puts the zero points into a rounded constant and takes 16 channels at a time, which
+    round half up while the rest rounds half away from zero. The other takes sum - count * zero point, and divides the
+    fixed-point multiplier of the scales by the count.
     """
 
     name = "MEAN"
@@ -102,7 +103,8 @@ class Mean(_Reduction):
         """The fixed-point form of an int8 mean."""
         x, y, (_, count, inner) = view.input(0).quant, view.output.quant, self.extents(view)
         written = view.input(1).constant().reshape(-1).tolist()
-        if self.keep_dims and len(view.input(0).shape) == 4 and sorted(written) == [1, 2]:
+        optimized = self.keep_dims and len(view.input(0).shape) == 4 and sorted(written) == [1, 2]
+        if optimized and view.rounding is Rounding.LITERT:
             in_scale, out_scale = np.float32(x.scale), np.float32(y.scale)
             with np.errstate(over="ignore"):
                 ratio = in_scale / (np.float32(count) * out_scale)
@@ -111,7 +113,7 @@ class Mean(_Reduction):
             q, exponent = quantize_multiplier(min(float(ratio), 2.0**40))
             offset = np.clip(offset, -(2.0**40), 2.0**40)
             zero_point = y.zero_point - int(np.trunc(offset + np.copysign(np.float32(0.5), offset)))
-            start, half_up = 0, inner - inner % 16
+            start, half_up = 0, view.rounding.blocks(inner, 16)
         else:
             q, exponent = quantize_multiplier(x.scale / y.scale)
             shift = min(count.bit_length() - 1, 31 + exponent)
@@ -137,7 +139,10 @@ class Mean(_Reduction):
 @register
 @dataclass(frozen=True)
 class ReduceMax(_Reduction):
-    """Maximum, the last of -0.0 and 0.0; int8 input and output share their quantization."""
+    """Maximum, of -0.0 and 0.0 the last, or (TFLM) the first; int8 input and output share their quantization.
+
+    TFLM makes the lowest finite float of -infinity.
+    """
 
     name = "REDUCE_MAX"
     code = 82
@@ -151,8 +156,18 @@ class ReduceMax(_Reduction):
         x = args[0]
         assert x is not None
         _, count, inner = self.extents(view)
-        rows = x.reshape(-1, count, inner)
+        rows = x.reshape(-1, count, inner)[:, :: -1 if self.backwards(view) else 1]
         best = rows[:, 0]
+        if x.dtype == np.float32:
+            best = np.where(best < self.lowest(view), self.lowest(view), best)
         for i in range(1, count):
             best = np.where(best > rows[:, i], best, rows[:, i])
         return best.reshape(x.shape[0], *self.infer(view)[0][1:])
+
+    def backwards(self, view: View) -> bool:
+        """Whether the first of equal values counts, which is the last from the end."""
+        return view.rounding is Rounding.TFLM
+
+    def lowest(self, view: View) -> np.float32:
+        """The float32 value that a maximum starts from."""
+        return np.float32(-np.inf) if view.rounding is Rounding.LITERT else np.finfo(np.float32).min

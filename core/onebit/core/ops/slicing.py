@@ -12,6 +12,7 @@ import numpy as np
 from onebit.core.graph import Array, DType
 from onebit.core.ops.base import BuiltinOp, Options, Shape, View, constraint, register
 from onebit.core.ops.movement import MAX_DIMENSIONS, Movement, Part, constant_values, known_values, normal_axis
+from onebit.core.rounding import Rounding
 
 Position = slice | int | EllipsisType | None
 
@@ -100,6 +101,11 @@ class StridedSlice(Movement, BuiltinOp):
         lengths = {0 if values is None else len(values) for values in lists}
         legal = len(lengths) == 1 and 1 <= max(lengths) <= MAX_DIMENSIONS
         return legal and 0 not in (lists[2] or ()) and not self.offset
+
+    @constraint
+    def no_ellipsis(self, view: View) -> bool:
+        """there is no ellipsis with --rounding tflm, as TFLM takes no notice of it"""
+        return view.rounding is Rounding.LITERT or not self.ellipsis_mask
 
     @constraint
     def masks(self, view: View) -> bool:

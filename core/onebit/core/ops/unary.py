@@ -1,7 +1,7 @@
 """RELU, RELU6, RELU_N1_TO_1, LEAKY_RELU, HARD_SWISH, LOGISTIC, TANH, ABS, SIGN and ROUND.
 
 On int8 each is a function of 256 values; generated code holds it as a table that `evaluate` makes. The formulas are
-LiteRT's built-in kernels: fixed-point multipliers from float32 quotients of scales, rounded half away from zero.
+LiteRT's built-in kernels: fixed-point multipliers from quotients of scales, rounded half away from zero.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from onebit.core.fixed_point import quantize_multiplier, requantize
-from onebit.core.graph import Array, DType, Quantization
+from onebit.core.graph import Array, DType
 from onebit.core.ops.base import BuiltinOp, Options, Shape, View, constraint, register
 from onebit.core.ops.window import Activation, clamp
+from onebit.core.rounding import Rounding
 
 #: an int8 value shifted left by more would leave 32 bits
 MAX_GAIN = 2.0**22
@@ -28,9 +29,12 @@ def rescale(x: Array, gain: float) -> Array:
     return requantize(x, q if gain >= 0 else -q, exponent, away=True)
 
 
-def quotient(numerator: Quantization, denominator: Quantization, factor: float = 1.0) -> float:
-    """scale * factor / scale with the float32 roundings of LiteRT's set-up code."""
-    return float(np.float32(np.float32(numerator.scale) * np.float32(factor)) / np.float32(denominator.scale))
+def quotient(view: View, factor: float = 1.0) -> float:
+    """Input scale * factor / output scale: in double (TFLM), or with the float32 roundings of LiteRT's set-up code."""
+    x, y = view.input(0).quant.scale, view.output.quant.scale
+    if view.rounding is Rounding.TFLM:
+        return x * float(np.float32(factor)) / y
+    return float(np.float32(np.float32(x) * np.float32(factor)) / np.float32(y))
 
 
 @dataclass(frozen=True)
@@ -51,16 +55,15 @@ class Unary(BuiltinOp):
         (x,) = args
         assert x is not None
         if view.input(0).dtype is DType.FLOAT32:
-            return np.asarray(self.real(x), np.float32)
-        quant = view.input(0).quant, view.output.quant
-        return np.clip(self.quantized(x.astype(np.int64), *quant), -128, 127).astype(np.int8)
+            return np.asarray(self.real(view, x), np.float32)
+        return np.clip(self.quantized(view, x.astype(np.int64)), -128, 127).astype(np.int8)
 
     @abstractmethod
-    def real(self, x: Array) -> Array:
+    def real(self, view: View, x: Array) -> Array:
         """f of float32 values."""
 
     @abstractmethod
-    def quantized(self, x: Array, source: Quantization, result: Quantization) -> Array:
+    def quantized(self, view: View, x: Array) -> Array:
         """f of int8 values given as int64, not yet saturated."""
 
     @classmethod
@@ -77,7 +80,7 @@ class _Scaled(Unary):
     def scale_ratio(self, view: View) -> bool:
         """the input scale of an int8 operator, times a negative slope, is below 2**22 output scales"""
         return view.input(0).dtype is not DType.INT8 or all(
-            abs(quotient(view.input(0).quant, view.output.quant, slope)) < MAX_GAIN for slope in (1.0, self.slope)
+            abs(quotient(view, slope)) < MAX_GAIN for slope in (1.0, self.slope)
         )
 
     @property
@@ -92,11 +95,12 @@ class Clamp(_Scaled):
 
     bounds: ClassVar[tuple[float, float]]
 
-    def real(self, x: Array) -> Array:
+    def real(self, view: View, x: Array) -> Array:
         return clamp(x, *self.bounds)
 
-    def quantized(self, x: Array, source: Quantization, result: Quantization) -> Array:
-        y = rescale(x - source.zero_point, quotient(source, result)) + result.zero_point
+    def quantized(self, view: View, x: Array) -> Array:
+        result = view.output.quant
+        y = rescale(x - view.input(0).quant.zero_point, quotient(view)) + result.zero_point
         return np.clip(y, *self.fused.quantized_bounds(result))
 
     #: the fused activation that is the same clamp
@@ -117,12 +121,17 @@ class Relu(Clamp):
 @register
 @dataclass(frozen=True)
 class Relu6(Clamp):
-    """x limited to 0..6."""
+    """x limited to 0..6. On int8 TFLM only clamps: the result has the input's quantization, whatever the file says."""
 
     name = "RELU6"
     code = 21
     bounds = (0.0, 6.0)
     fused = Activation.RELU6
+
+    def quantized(self, view: View, x: Array) -> Array:
+        if view.rounding is Rounding.TFLM:
+            return np.clip(x, *self.fused.quantized_bounds(view.input(0).quant))
+        return super().quantized(view, x)
 
 
 @register
@@ -139,7 +148,10 @@ class ReluN1To1(Clamp):
 @register
 @dataclass(frozen=True)
 class LeakyRelu(_Scaled):
-    """x if x >= 0, else alpha * x."""
+    """x if x >= 0, else alpha * x.
+
+    TFLM multiplies +0 and -0 too, and rounds ties towards 0 where it multiplies int8 by a negative alpha.
+    """
 
     name = "LEAKY_RELU"
     code = 98
@@ -156,14 +168,20 @@ class LeakyRelu(_Scaled):
     def slope(self) -> float:
         return self.alpha
 
-    def real(self, x: Array) -> Array:
-        return np.where(x >= 0, x, x * np.float32(self.alpha))
+    def least_kept(self, view: View) -> np.float32:
+        """The least float32 number that is not multiplied by alpha."""
+        return np.float32(0) if view.rounding is Rounding.LITERT else np.finfo(np.float32).smallest_subnormal
 
-    def quantized(self, x: Array, source: Quantization, result: Quantization) -> Array:
-        centered = x - source.zero_point
-        positive = rescale(centered, quotient(source, result))
-        negative = rescale(centered, quotient(source, result, self.alpha))
-        return np.where(centered >= 0, positive, negative) + result.zero_point
+    def real(self, view: View, x: Array) -> Array:
+        return np.where(x >= self.least_kept(view), x, x * np.float32(self.alpha))
+
+    def quantized(self, view: View, x: Array) -> Array:
+        centered = x - view.input(0).quant.zero_point
+        positive = rescale(centered, quotient(view))
+        # the sign with the value, or (TFLM) with the rounded product
+        sign = -1 if self.alpha < 0 and view.rounding is Rounding.TFLM else 1
+        negative = sign * rescale(centered, sign * quotient(view, self.alpha))
+        return np.where(centered >= 0, positive, negative) + view.output.quant.zero_point
 
     @classmethod
     def from_options(cls, options: Options) -> LeakyRelu:
@@ -181,11 +199,11 @@ class Abs(_Scaled):
     name = "ABS"
     code = 101
 
-    def real(self, x: Array) -> Array:
+    def real(self, view: View, x: Array) -> Array:
         return np.abs(x)
 
-    def quantized(self, x: Array, source: Quantization, result: Quantization) -> Array:
-        return rescale(np.abs(x - source.zero_point), quotient(source, result)) + result.zero_point
+    def quantized(self, view: View, x: Array) -> Array:
+        return rescale(np.abs(x - view.input(0).quant.zero_point), quotient(view)) + view.output.quant.zero_point
 
 
 @dataclass(frozen=True)
@@ -195,7 +213,7 @@ class _FloatOnly(Unary):
         """the input is float32"""
         return view.input(0).dtype is DType.FLOAT32
 
-    def quantized(self, x: Array, source: Quantization, result: Quantization) -> Array:
+    def quantized(self, view: View, x: Array) -> Array:
         raise TypeError(f"{self.name} is float32 only")  # the constraint keeps int8 away
 
 
@@ -207,7 +225,7 @@ class Sign(_FloatOnly):
     name = "SIGN"
     code = 158
 
-    def real(self, x: Array) -> Array:
+    def real(self, view: View, x: Array) -> Array:
         return (x > 0).astype(np.float32) - (x < 0).astype(np.float32)
 
 
@@ -219,7 +237,7 @@ class Round(_FloatOnly):
     name = "ROUND"
     code = 116
 
-    def real(self, x: Array) -> Array:
+    def real(self, view: View, x: Array) -> Array:
         floor = np.floor(x)
         rest = x - floor
         up = (rest > 0.5) | ((rest == 0.5) & (np.fmod(floor, 2) != 0))

@@ -169,7 +169,8 @@ def _apply(graph: Graph, node: Node, value: Array) -> Array:
         else:
             tensors.append(replace(tensor, shape=shape))
             args.append(spread)
-    view = View(node, tuple(tensors), (replace(graph.tensors[node.output], shape=shape),))
+    outputs = (replace(graph.tensors[node.output], shape=shape),)
+    view = View(node, tuple(tensors), outputs, graph.rounding)
     if isinstance(node.op, MaxPool2d):
         return node.op.clamp(view, spread)
     y = node.op.evaluate(view, args)
