@@ -6,9 +6,9 @@ void ob_quantize_i8(const int8_t *input, int32_t pixels, int32_t channels, int32
       const int32_t count = ob_min(32, channels - first);
       uint32_t word = 0u;
       for (int32_t i = 0; i < count; ++i) {
-        word |= (uint32_t)(*input++ < zero_point) << (uint32_t)i;
+        word = ob_shift_in_sign(word, *input++ - zero_point);
       }
-      *output++ = word;
+      *output++ = word >> (uint32_t)(32 - count);
     }
   }
 }
