@@ -28,7 +28,7 @@ def small_residual_net() -> nn.Module:
 
 
 def comparison_net() -> nn.Module:
-    """Residual network of width 16, on which the methods are compared: 16, 32, 64 channels, two units each."""
+    """Residual network of width 16, on which the methods are compared: 16, 32, 64 channels."""
     return residual_net(widths=(16, 32, 64), units=(0, 3, 3), activation="prelu")
 
 
