@@ -51,17 +51,27 @@ static inline int32_t ob_add_products(uint32_t x, uint32_t w, int32_t acc) {
 #endif
 }
 
+/* The word at `place`, which was written as int16: a copy is what the aliasing rules allow, and compiles to one load.
+ * The builtin stays one under -ffreestanding, where a plain memcpy is a call. */
+static inline uint32_t ob_load_word(const void *place) {
+  uint32_t word;
+#if defined(__GNUC__)
+  __builtin_memcpy(&word, place, sizeof word);
+#else
+  memcpy(&word, place, sizeof word);
+#endif
+  return word;
+}
+
 /* Add the dot products for four channels to acc: `patch` has an even number of int16, `quad` points to filters
- * [pairs][4] of pairs of int16. The window was written as int16: memcpy reads two of them at a time, one load, under
- * the aliasing rules. */
+ * [pairs][4] of pairs of int16. */
 static inline void ob_dot4_pairs(const uint32_t *patch, const uint32_t *quad, int32_t pairs, int32_t acc[4]) {
   int32_t a0 = acc[0];
   int32_t a1 = acc[1];
   int32_t a2 = acc[2];
   int32_t a3 = acc[3];
   for (int32_t i = 0; i < pairs; ++i, quad += 4) {
-    uint32_t x;
-    memcpy(&x, patch + i, sizeof x);
+    const uint32_t x = ob_load_word(patch + i);
     a0 = ob_add_products(x, quad[0], a0);
     a1 = ob_add_products(x, quad[1], a1);
     a2 = ob_add_products(x, quad[2], a2);
