@@ -12,6 +12,11 @@ void ob_quantize_f32(const float *input, int32_t pixels, int32_t channels, float
  * channels that it holds are read. */
 void ob_quantize_i8(const int8_t *input, int32_t pixels, int32_t channels, int32_t zero_point, uint32_t *output);
 
+/* bit = (x < threshold of the channel), inverted where the channel's bit of `inverted` is set. The output may lie over the
+ * input as in ob_quantize_i8. */
+void ob_sign_i8(const int8_t *input, int32_t pixels, int32_t channels, const int8_t *threshold,
+                const uint32_t *inverted, uint32_t *output);
+
 /* bit = !x. */
 void ob_quantize_bool(const bool *input, int32_t pixels, int32_t channels, uint32_t *output);
 

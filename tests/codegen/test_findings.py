@@ -12,7 +12,7 @@ from onebit.codegen.findings import Finding, find_costs
 from onebit.codegen.inspection import inspect_graph
 from onebit.codegen.schedule import compile_graph
 from onebit.core import DType, Graph, read_model
-from onebit.core.ops import Activation, Add, Padding, Round
+from onebit.core.ops import Activation, Add, Padding, Round, Sub
 from onebit.core.pretrained import pretrained_path
 from support.nets import INT8_INPUT, Net
 
@@ -52,6 +52,17 @@ def test_a_sign_of_a_shortcut() -> None:
     assert "sign of CONV_2D, in int8 because ADD reads it too" in found.what
     assert found.instructions > 8 * 8 * 32
     assert "shortcut" in found.fix
+
+
+def test_a_sign_with_thresholds_per_channel_of_a_shortcut() -> None:
+    """The difference is part of the sign; what counts is the value that it reads."""
+    net = int8_stem()
+    shortcut, quant = net.now.name, net.now.quantization
+    thresholds = net.constant("thresholds", np.arange(32), DType.INT8, quant=quant)
+    net.node(Sub(), thresholds, dtype=DType.INT8, quant=quant).quantize().bconv(32, to=DType.INT8)
+    found = of_kind(net.node(Add(), shortcut, dtype=DType.INT8, quant=quant).graph(), "surviving_sign")
+    assert (found.op, found.index, found.ram_bytes) == ("LceQuantize", 2, 8 * 8 * 32)
+    assert "sign of CONV_2D, in int8 because ADD reads it too" in found.what
 
 
 def test_a_sign_of_the_input_and_of_a_mean() -> None:

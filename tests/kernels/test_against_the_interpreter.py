@@ -154,13 +154,13 @@ def test_integer_kernels_on_emulated_cores(target: str, requires_tool: RequireTo
     assert result.outputs_compared == 3 * (1 * 2 * 7)
 
 
-@pytest.mark.parametrize("name", ["ranges", "bit_table", "minima", "segments_of_a_large_window"])
+@pytest.mark.parametrize("name", ["ranges", "bit_table", "minima", "segments_of_a_large_window", "int8_thresholds"])
 def test_output_stages_on_an_emulated_core(name: str) -> None:
     result = simulate(write_model(graph_of(name)), "random:2", target="cortex-m4", layers=True, emulator="unicorn")
     assert result.ok, result.first_mismatch
     stages = {
         "ranges": "ob_bconv2d_bits_range", "bit_table": "ob_bconv2d_bits_table", "minima": "ob_bpool2d",
-        "segments_of_a_large_window": "ob_bconv2d_i8_segments",
+        "segments_of_a_large_window": "ob_bconv2d_i8_segments", "int8_thresholds": "ob_sign_i8",
     }  # fmt: skip
     assert stages[name] in {step.kernel for step in result.steps}
 

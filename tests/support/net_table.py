@@ -30,6 +30,7 @@ from onebit.core.ops import (
     Reshape,
     Slice,
     Split,
+    Sub,
 )
 from support.chains import binary_dense_layer, minima, prelu, random_chain, ranges, several_ranges
 from support.elementwise_nets import CHAINS
@@ -205,6 +206,20 @@ def residual_chain(dtype: DType) -> Graph:
     return net.pool(6).graph()
 
 
+def int8_thresholds() -> Graph:
+    """Arithmetic per channel in front of signs of int8 values, which others read too: rising, falling, constant."""
+    net = Net((1, 5, 6, 3), I8, INT8_INPUT).conv(40, quant=_quant(0.05, 3))
+    for i, (op, channels) in enumerate(((Sub(), 40), (Mul(), 40), (Add(), 35))):
+        stream = net.now.name
+        values = net.constant(f"values_{i}", net.rng.integers(-128, 128, channels), I8, quant=_quant(0.04, -7))
+        net.node(op, values, dtype=I8, quant=_quant(0.06, 11)).quantize()
+        if i < 2:
+            net.bconv(40, to=I8, quant=_quant(0.05, 3)).node(Add(), stream, dtype=I8, quant=_quant(0.05, 3))
+        if i == 1:
+            net.conv(35, (1, 1), quant=_quant(0.05, 3))
+    return net.bconv(5).graph()
+
+
 def dense_block(dtype: DType) -> Graph:
     """As in binary dense nets: every block reads the channels of all before it, joined along the channels."""
     quant = _quant(0.05, 3) if dtype is I8 else None
@@ -374,6 +389,7 @@ NETS: dict[str, Callable[[], Any]] = {
     "copy_int8": lambda: Net((1, 3, 5, 2), I8, INT8_INPUT).reshape(1, 5, 6).reshape(1, 30),
     "reshaped_input": reshaped_input,
     "residual": residual,
+    "int8_thresholds": int8_thresholds,
     "broadcast": broadcast,
     "two_readers": two_readers,
     "without_bias_float": lambda: without_bias(F32),

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onebit.codegen.kernel import select_kernel
+from onebit.codegen.ops import Int8Sign
+from onebit.codegen.passes.fold_into_int8_sign import fold_into_int8_sign
 from onebit.codegen.schedule import Program, Step
 from onebit.core.graph import Array, DType, Graph, Node
 from onebit.core.ops import (
@@ -94,13 +96,18 @@ def surviving_sign(program: Program, node: Node) -> Found:
     """A LceQuantize that runs: a map of numbers is stored only to be turned into bits."""
     # a pass may have moved it in front of a reshape
     step = program.step_of(node.output)
-    if not isinstance(node.op, LceQuantize) or step is None or not isinstance(step.node.op, LceQuantize):
+    if not isinstance(node.op, LceQuantize) or step is None or not isinstance(step.node.op, LceQuantize | Int8Sign):
         return
     graph, source = program.source, node.inputs[0] or ""
+    read = step.node.inputs[0] or ""
+    if isinstance(step.node.op, Int8Sign) and read in graph.tensors:
+        source = read
     tensor, producer = graph.tensors[source], graph.producer(source)
     while producer is not None and producer.op.alias:
         producer = graph.producer(producer.inputs[0])
-    others = [reader.op.name for reader in graph.consumers(source) if not isinstance(reader.op, LceQuantize)]
+    folded = fold_into_int8_sign.__name__
+    readers = [reader for reader in graph.consumers(source) if program.eliminated.get(reader.output) != folded]
+    others = [reader.op.name for reader in readers if not isinstance(reader.op, LceQuantize)]
     kind = "in " + tensor.dtype.value
     if producer is None:
         what, fix = f"takes the sign of the model's input {kind}", "nothing, if the input is meant to be binary"

@@ -242,6 +242,34 @@ class ConvSign(Op):
 
 @register
 @dataclass(frozen=True)
+class Int8Sign(Op):
+    """int8 to packed bits, by channel: bit = (x < threshold), inverted in the channels whose bit of `inverted` is set.
+
+    Inputs: x, threshold int8 [C], inverted bits [C].
+    """
+
+    name = "onebit.Int8Sign"
+    arity = (3, 3)
+    internal = True
+
+    @constraint
+    def inputs(self, view: View) -> bool:
+        """the input is int8, thresholds int8 and inverted bits are constants of as many channels"""
+        x, threshold, inverted = (view.input(i) for i in range(3))
+        constants = all(t.is_constant and t.shape == x.shape[-1:] for t in (threshold, inverted))
+        return constants and x.dtype is threshold.dtype is DType.INT8 and inverted.dtype is DType.BITS
+
+    def infer(self, view: View) -> tuple[Shape, DType]:
+        return view.input(0).shape, DType.BITS
+
+    def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
+        x, threshold, inverted = args
+        assert x is not None and threshold is not None and inverted is not None
+        return bits.pack(x < threshold) ^ inverted
+
+
+@register
+@dataclass(frozen=True)
 class ConvertLayout(Op):
     """Packed bits into another memory layout: the value is the same, the scheduled form says which layouts."""
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from onebit.codegen.kernel import Arg, Constant, Input, Kernel, Layout, Literal, Output, Struct, register_kernel
 from onebit.codegen.kernels.common import constant, float_bounds, over_operands, over_window, pixels, window_fields
-from onebit.codegen.ops import BinaryPool, ConvertLayout
+from onebit.codegen.ops import BinaryPool, ConvertLayout, Int8Sign
 from onebit.core.graph import DType
 from onebit.core.ops import (
     AveragePool2d,
@@ -76,6 +76,11 @@ def _quantize_i8(view: View) -> tuple[Arg, ...]:
     return Input(), *_shape(view), Literal(view.input(0).quant.zero_point), Output()
 
 
+def _sign_i8(view: View) -> tuple[Arg, ...]:
+    constants = constant("threshold", view.input(1)), constant("inverted", view.input(2))
+    return Input(), *_shape(view), *constants, Output()
+
+
 def _dequantize_i8(view: View) -> tuple[Arg, ...]:
     return Input(), *_shape(view), *(Literal(v) for v in dequantized_levels(view.output.quant)), Output()
 
@@ -139,6 +144,7 @@ def _copy(view: View) -> tuple[Arg, ...]:
 
 _register("ob_quantize_f32", "ob_quantize.h", LceQuantize, _quantize_f32, 5.0, (DType.FLOAT32, None))
 _register("ob_quantize_i8", "ob_quantize.h", LceQuantize, _quantize_i8, 5.0, (DType.INT8, None), in_place=_over_signs)
+_register("ob_sign_i8", "ob_quantize.h", Int8Sign, _sign_i8, 6.0, in_place=_over_signs)
 _register("ob_quantize_bool", "ob_quantize.h", LceQuantize, _all_pixels, 5.0, (DType.BOOL, None))
 _register("ob_dequantize_f32", "ob_quantize.h", LceDequantize, _all_pixels, 6.0, (None, DType.FLOAT32))
 _register("ob_dequantize_bool", "ob_quantize.h", LceDequantize, _all_pixels, 6.0, (None, DType.BOOL))

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from onebit.codegen.passes.fold_into_int8_sign import fold_into_int8_sign
 from onebit.codegen.passes.fold_pad import fold_pad
 from onebit.codegen.passes.fold_sign_into_conv import fold_sign_into_conv
 from onebit.codegen.passes.fold_sign_into_ranges import fold_sign_into_ranges
@@ -40,6 +41,8 @@ PIPELINE: Final[tuple[Pass, ...]] = (
     fold_sign_into_ranges,
     # the 8-bit first layer writes bits, its int8 map never exists
     fold_sign_into_conv,
+    # what is left between an int8 value and its sign, a learned threshold say, is a comparison per channel
+    fold_into_int8_sign,
     # an activation or QUANTIZE behind a reshape belongs to the convolution in front of it
     elementwise_before_reshape,
     # last: what is still int8 behind a binary convolution is really read as int8

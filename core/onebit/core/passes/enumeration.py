@@ -1,13 +1,14 @@
-"""What follows a binary convolution per channel, as a table over its accumulators.
+"""What follows a binary convolution or an int8 value per channel, as a table over its accumulators or its 256 values.
 
 The doubled popcount of a binary convolution takes at most 2K + 1 values, so whatever arithmetic follows it channel by
 channel is a finite function. `find_chain` collects that arithmetic, `enumerate_chain` tabulates it with the very
 operators that it consists of. Passes replace it by integer forms that agree with the table everywhere, or refuse.
+`tabulate` does the same for any start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import gcd
 
@@ -18,8 +19,8 @@ from onebit.core.graph import Array, DType, Graph, Node, Tensor
 from onebit.core.ops import Dequantize, LceBconv2d, LceQuantize, MaxPool2d, Prelu, Quantize, Unary, View
 from onebit.core.ops.operands import Binary
 
-#: LiteRT's vector code may treat what is left behind whole blocks of so many elements differently
-BLOCK = 8
+#: LiteRT's vector code may treat what is left behind whole blocks of 8 or 16 elements differently
+BLOCK = 16
 
 
 @dataclass(frozen=True)
@@ -104,17 +105,23 @@ def sign_chains(graph: Graph) -> Iterator[Chain]:
 def _is_enumerable(graph: Graph, node: Node, name: str) -> bool:
     """Whether the node maps the tensor `name` channel by channel, or takes maxima of its pixels."""
     x, y = graph.tensors[name], graph.tensors[node.output]
-    others = [graph.tensors[n] for n in node.inputs if n is not None and n != name]
     if node.inputs.count(name) != 1:
         return False
-    if isinstance(node.op, MaxPool2d):
-        return True
     if node.op.alias:
         return x.shape[-1] == y.shape[-1]
+    return isinstance(node.op, MaxPool2d | LceQuantize) or maps_channels(graph, node)
+
+
+def maps_channels(graph: Graph, node: Node) -> bool:
+    """Whether every element of the output is a function of its channel and of one element of the one computed input."""
+    computed = [t for t in (graph.tensor(name) for name in node.inputs) if t is not None and not t.is_constant]
+    if len(computed) != 1:
+        return False
+    x, y = computed[0], graph.tensors[node.output]
     if isinstance(node.op, Binary | Prelu):
-        per_channel = all(t.is_constant and t.elements in (1, x.shape[-1]) for t in others)
-        return per_channel and y.shape == x.shape
-    return isinstance(node.op, Unary | Quantize | Dequantize | LceQuantize)
+        others = [t for t in (graph.tensor(name) for name in node.inputs) if t is not None and t.is_constant]
+        return y.shape == x.shape and all(t.elements in (1, x.shape[-1]) for t in others)
+    return isinstance(node.op, Unary | Quantize | Dequantize)
 
 
 def accumulator_values(view: View) -> Array:
@@ -131,22 +138,30 @@ def accumulator_values(view: View) -> Array:
 
 @np.errstate(over="ignore", invalid="ignore")  # as in `evaluate`: infinities and NaN are values like others
 def enumerate_chain(graph: Graph, chain: Chain) -> Table | Refusal:
-    """Every operator of the chain on every accumulator, by its own `evaluate`; a pool is its fused activation.
-
-    Refused where an operator treats pixels differently: QUANTIZE, DEQUANTIZE and int8 ADD round what is left behind
-    whole blocks of elements in another way.
-    """
+    """Every operator of the chain on every accumulator, see `tabulate`."""
     view = View.of(graph, chain.bconv)
     assert isinstance(chain.bconv.op, LceBconv2d)
     x = accumulator_values(view)
     transform = chain.bconv.op.output_transform(view)
-    values = [transform(np.broadcast_to(x[:, None], (len(x), view.input(1).shape[0])))]
-    for node in chain.behind:
+    first = transform(np.broadcast_to(x[:, None], (len(x), view.input(1).shape[0])))
+    values = tabulate(graph, chain.behind, first)
+    return values if isinstance(values, Refusal) else Table(x, (first, *values))
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def tabulate(graph: Graph, nodes: Sequence[Node], first: Array) -> tuple[Array, ...] | Refusal:
+    """What each of the nodes makes of `first`, values [X, O] that the first of them reads; packed bits as bool.
+
+    By the operators' own `evaluate`; a pool is its fused activation. Refused where an operator treats pixels
+    differently: QUANTIZE, DEQUANTIZE and int8 ADD round what is left behind whole blocks of elements in another way.
+    """
+    values = [first]
+    for node in nodes:
         y = _apply(graph, node, values[-1])
         if (y != y[:, :1]).any() and not np.array_equal(y, np.broadcast_to(y[:, :1], y.shape), equal_nan=True):
             return Refusal(f"{node.op.name} rounds some of the last pixels differently from the others")
         values.append(y[:, 0])
-    return Table(x, tuple(values))
+    return tuple(values[1:])
 
 
 def _apply(graph: Graph, node: Node, value: Array) -> Array:
