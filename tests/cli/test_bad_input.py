@@ -166,7 +166,7 @@ def test_simulate_reads_the_model_once(content: bytes, monkeypatch: pytest.Monke
 
     read: list[object] = []
     original = reader._Reader.graph
-    monkeypatch.setattr(reader._Reader, "graph", lambda self: (read.append(self), original(self))[1])
+    monkeypatch.setattr(reader._Reader, "graph", lambda self, *rest: (read.append(self), original(self, *rest))[1])
     assert simulate(content, "random:1", reference=Fixed()).ok
     assert len(read) == 1
 

@@ -116,7 +116,9 @@ def test_files(demo: Demo) -> None:
     assert {path.name for path in folder.iterdir()} == {
         "run", "digits.tflite", "host", "cortex-m4", "report.html", "results.json",
     }  # fmt: skip
-    assert {path.name for path in (folder / "run").iterdir()} == {"model.pt", "metrics.csv", "last.ckpt"}
+    assert {path.name for path in (folder / "run").iterdir()} == {
+        "model.pt", "run.json", "metrics.csv", "layers.csv", "curves.png", "last.ckpt",
+    }  # fmt: skip
     for target in ("host", "cortex-m4"):
         assert set(result["generate"][target]["files"]) == {path.name for path in (folder / target).iterdir()}
     assert json.loads((folder / "results.json").read_text()) == result
@@ -166,7 +168,9 @@ def test_interrupted_then_resumed(tmp_path: Path) -> None:
     assert (code, out) == (130, "")
     assert err.rstrip().endswith("interrupted")
     assert "Traceback" not in err
-    assert {path.name for path in (tmp_path / "d").rglob("*")} <= {"run", "metrics.csv", "last.ckpt"}
+    assert {path.name for path in (tmp_path / "d").rglob("*")} <= {
+        "run", "metrics.csv", "layers.csv", "curves.png", "last.ckpt",
+    }  # fmt: skip
 
     code, out, err = finish(start(tmp_path, 100, *args, "--resume"))
     assert code == 0, err

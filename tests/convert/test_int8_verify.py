@@ -34,6 +34,7 @@ class Tampered(NumpyOracle):
     engine = "tampered"
 
     def __init__(self, edit: Edit) -> None:
+        super().__init__()
         self.edit = edit
 
     def run(self, model: bytes, x: Array, tensors: Sequence[str]) -> list[Array]:

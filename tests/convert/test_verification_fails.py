@@ -32,6 +32,7 @@ class Tampered(NumpyOracle):
     engine = "tampered"
 
     def __init__(self, edit: Edit) -> None:
+        super().__init__()
         self.edit = edit
 
     def run(self, model: bytes, x: Array, tensors: Sequence[str]) -> list[Array]:
@@ -153,6 +154,7 @@ class Flipping(NumpyOracle):
     """Subtracts a little from the bias of the first layer, so that values near zero change their sign."""
 
     def __init__(self, amount: float) -> None:
+        super().__init__()
         self.amount = amount
 
     def run(self, model: bytes, x: Array, tensors: Sequence[str]) -> list[Array]:

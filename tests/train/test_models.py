@@ -74,7 +74,14 @@ def test_models_trace_with_binary_layers_as_leaves(name: str) -> None:
     x = torch.rand(2, *recipe.input_shape)
     assert torch.equal(fx.GraphModule(net, graph)(x), net(x))
     assert net(x).shape == (2, len(recipe.classes))
-    assert {node.op for node in graph.nodes} <= {"placeholder", "call_module", "call_function", "output"}
+    assert {node.op for node in graph.nodes} <= {
+        "placeholder",
+        "call_module",
+        "call_function",
+        "call_method",
+        "get_attr",
+        "output",
+    }
 
 
 def test_recipes_are_listed_by_name() -> None:

@@ -28,7 +28,7 @@ def test_recipes_and_methods_of_the_commands_exist() -> None:
 def test_the_recipe_of_ones_own_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requires_package) -> None:  # type: ignore[no-untyped-def]
     requires_package("mlxtend")
     monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    (code,) = (code for code in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "train(" in code)
     Path("example.py").write_text(code, "utf-8")
     runpy.run_path("example.py")
     files = {path.name for path in (tmp_path / "runs" / "mine").iterdir()}
