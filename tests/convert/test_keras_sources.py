@@ -19,8 +19,10 @@ import pytest
 
 from onebit.cli.main import main
 from onebit.convert import Converted, convert, open_keras
+from onebit.convert.int8.fake_quant import real_values
 from onebit.convert.keras import process as keras_process
 from onebit.convert.keras.process import KerasProcess, RawFile
+from onebit.convert.samples import file_input
 from onebit.core import DType, Graph, read_model, write_model
 from onebit.core.errors import BadInputError, ToolMissingError, UnsupportedError, VerificationError
 from onebit.core.graph import Array
@@ -219,6 +221,8 @@ def test_t4_dense_layers_take_a_bit_per_weight(converted: Callable[[str], Case],
     without = converted("t4_without").result.bytes
     assert (models / "t4.raw.tflite").stat().st_size - without > 40_000
     assert case.result.bytes - without <= 1536
+    # with Keras's own names of layers, which are long
+    assert converted("default_names").result.bytes - without <= 1536
 
 
 def test_t4_a_dense_layer_behind_a_dense_layer(converted: Callable[[str], Case]) -> None:
@@ -237,15 +241,17 @@ def test_t5_groups_that_the_default_kernel_refuses(converted: Callable[[str], Ca
     assert case.result.ops["LceBconv2d"] == 1
 
 
-def test_t6_t7_int8_with_zero_padding(
-    models: Path, process: KerasProcess, tmp_path: Path, converted: Callable[[str], Case]
+@pytest.mark.parametrize("name", ["t6", "t7"])
+def test_t6_t7_int8(
+    name: str, models: Path, process: KerasProcess, tmp_path: Path, converted: Callable[[str], Case]
 ) -> None:
-    """LCE has no quantization after training, and its default kernel refuses int8 with zero padding."""
-    case = converted("t6")
-    raw = read_model(models / "t6.raw.tflite")
-    assert {raw.input.dtype, raw.output.dtype} == {DType.FLOAT32}
+    """T6: LCE's default kernel refuses int8 with zero padding. T7: without training, one range serves all tensors."""
+    case = converted(name)
+    raw = read_model(models / f"{name}.raw_int8.tflite")
+    with np.load(models / f"{name}.raw_int8.npz") as archive:
+        theirs = dict(archive)
     data = np.random.default_rng(1).normal(0, 1, (200, *case.graph.input.shape[1:])).astype(np.float32)
-    source = open_keras(models / "t6.keras", None, process)
+    source = open_keras(models / f"{name}.keras", None, process)
     out = tmp_path / "int8.tflite"
     result = convert(source, out, int8=True, calibration=data, samples=data, oracle=LceOracle())
     graph = read_model(out)
@@ -253,6 +259,19 @@ def test_t6_t7_int8_with_zero_padding(
     assert (result.dtype, graph.output.dtype) == ("int8", DType.INT8)
     assert result.verified.max_abs_diff <= 1
     assert result.verified.argmax_equal >= 0.999 * len(data)
+    with np.load(models / f"{name}.npz") as archive:
+        found = LceOracle().run(out.read_bytes(), file_input(archive["x"], graph.input, None), [graph.output.name])[0]
+    ours = real_values(graph.output, found).reshape(case.y.shape)
+    assert case.error(ours) < 0.1
+    assert (ours.argmax(axis=1) == case.y.argmax(axis=1)).all()
+    if name == "t6":
+        assert [n.op.window.zero_padded for n in raw.nodes if isinstance(n.op, LceBconv2d)] == [True]
+        assert {t.dtype for t in raw.activations()} == {DType.INT8, DType.BITS}
+        assert "AllocateTensors" in str(theirs["refused"])
+    else:
+        assert case.error(theirs["raw"]) > 0.3
+        assert (theirs["raw"].argmax(axis=1) == case.y.argmax(axis=1)).mean() < 0.75
+        assert "float32" in {t.dtype.value for t in raw.activations()}
 
 
 # ---------------------------------------------------------------------------------------------------------- quantizers

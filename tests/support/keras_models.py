@@ -2,7 +2,8 @@
 
 For every model of `MODELS` it writes NAME.keras, NAME.raw.tflite (LCE's converter as it is), and NAME.npz: inputs x,
 the model's results y, and under ``raw`` what LCE's interpreter makes of the raw file by default, or under ``refused``
-why it does not. For every entry of `FILES` it writes what that entry writes.
+why it does not. For t6 and t7 it also writes what LCE's converter makes in int8. For every entry of `FILES` it writes
+what that entry writes.
 """
 
 from __future__ import annotations
@@ -124,6 +125,13 @@ MODELS: dict[str, Callable[[], Any]] = {
     "t6": lambda: sequential(
         (6, 6, 3), layers.Conv2D(32, 3, padding="same"), lq.layers.QuantConv2D(32, 3, padding="same", **BINARY),
         layers.BatchNormalization(), *head(),
+    ),
+    "t7": lambda: sequential(
+        (6, 6, 3), layers.Conv2D(32, 3, padding="same"), lq.layers.QuantConv2D(32, 3, **ONE_PADDED),
+        layers.BatchNormalization(), *head(),
+    ),
+    "default_names": lambda: sequential(
+        (4, 4, 64), *conv_and_norm(), layers.Flatten(), lq.layers.QuantDense(10, **BINARY), layers.BatchNormalization()
     ),
     "heaviside": lambda: sequential(
         (6, 6, 8), lq.layers.QuantConv2D(8, 3, name="steps", **{**BINARY, "input_quantizer": "ste_heaviside"}), *head()
@@ -284,8 +292,41 @@ def main() -> None:
     folder = Path(sys.argv[1])
     for name, make in MODELS.items():
         write(folder, name, make())
+    write_raw_int8(folder, "t6", with_ranges())
+    # what it offers without training: one range for all tensors
+    write_raw_int8(folder, "t7", MODELS["t7"](), experimental_default_int8_range=(-3.0, 3.0))
     for name, save in FILES.items():
         save(folder / name)
+
+
+def with_ranges() -> Any:
+    """The model t6 with the ranges that quantization-aware training would have learned."""
+
+    def ranged(limit: float) -> Any:
+        return layers.Lambda(lambda x: tf.quantization.fake_quant_with_min_max_vars(x, -limit, limit))
+
+    return sequential(
+        (6, 6, 3), ranged(4), layers.Conv2D(32, 3, padding="same"), ranged(8),
+        lq.layers.QuantConv2D(32, 3, padding="same", **BINARY), layers.BatchNormalization(), ranged(16),
+        layers.GlobalAveragePooling2D(), ranged(8), layers.Dense(5), ranged(16),
+    )  # fmt: skip
+
+
+def write_raw_int8(folder: Path, name: str, model: Any, **options: Any) -> None:
+    """LCE's converter as it is, to int8: NAME.raw_int8.tflite, and .npz with the real values of its results."""
+    raw = lce.convert_keras_model(model, inference_input_type=tf.int8, inference_output_type=tf.int8, **options)
+    (folder / f"{name}.raw_int8.tflite").write_bytes(raw)
+    found: dict[str, Any] = {}
+    try:
+        interpreter = lce.testing.Interpreter(raw)
+        x = np.load(folder / f"{name}.npz")["x"]
+        (scale,), (zero,) = interpreter.input_scales, interpreter.input_zero_points
+        steps = np.clip(np.rint(x / scale) + zero, -128, 127).astype(np.int8)
+        (scale,), (zero,) = interpreter.output_scales, interpreter.output_zero_points
+        found["raw"] = scale * (interpreter.predict(steps).astype(np.float64) - zero)
+    except RuntimeError as error:
+        found["refused"] = np.array(str(error))
+    np.savez(folder / f"{name}.raw_int8.npz", **found)
 
 
 def write(folder: Path, name: str, model: Any) -> None:

@@ -290,6 +290,7 @@ def _int8_payload(report: Int8Report) -> dict[str, Any]:
         "calibration_samples": report.calibration_samples,
         "range": report.range,
         "samples": report.samples,
+        "layer_samples": report.layer_samples,
         "accuracy_float": report.accuracy_float,
         "accuracy_int8": report.accuracy_int8,
         "same_class": report.same_class,
@@ -324,7 +325,8 @@ def _show_int8(report: Int8Report) -> None:
     from rich.text import Text
 
     console = stdout_console()
-    console.print(Text(f"ranges: {report.range} over {report.calibration_samples:,} samples"))
+    layers = f"every layer compared on {report.layer_samples:,} samples"
+    console.print(Text(f"ranges: {report.range} over {report.calibration_samples:,} samples; {layers}"))
     same = f"the same class on {report.same_class:,} of {report.samples:,} samples"
     if report.accuracy_float is not None and report.accuracy_int8 is not None:
         points = 100 * (report.accuracy_int8 - report.accuracy_float)

@@ -12,7 +12,15 @@ import numpy as np
 
 from onebit.convert.int8 import MINMAX, Int8Report, Quantized, RangeMethod, quantize
 from onebit.convert.keras.source import KerasSource, import_keras, is_keras_file, is_keras_model, open_keras
-from onebit.convert.samples import check_calibration, check_samples, file_input, fitting_samples, random_samples
+from onebit.convert.samples import (
+    RANDOM_SAMPLES,
+    check_calibration,
+    check_samples,
+    file_input,
+    fitting_samples,
+    random_samples,
+    spread,
+)
 from onebit.convert.verify_file import verify_file
 from onebit.core import DType, Graph, Tensor, read_model, write_model
 from onebit.core.errors import BadInputError
@@ -27,6 +35,7 @@ from onebit.core.passes.fold_shift import fold_shift
 from onebit.core.passes.fold_sign import fold_sign_into_bconv
 from onebit.core.passes.fuse_activation import fuse_activation
 from onebit.core.passes.merge_pads import merge_pads
+from onebit.core.passes.naming import short_constants
 from onebit.core.passes.norm_before_pool import norm_before_pool
 from onebit.core.passes.pool_before_dequantize import pool_before_dequantize
 from onebit.core.passes.sign_before_pool import sign_before_pool
@@ -122,7 +131,7 @@ def convert(
     imported = import_torch(source, _example(source, example_input), metadata)
     data.check(imported.graph.input, metadata, int8=int8)
     graph = optimize(imported.graph)
-    verified = verify(imported, write_model(graph), data.compared(graph), data.oracle)
+    verified = verify(imported, write_model(graph), data.compared_by_layer(graph), data.oracle)
     return _write(Path(out), _finished(graph, data, int8=int8), verified)
 
 
@@ -155,7 +164,11 @@ class _Data:
         """The samples of the check."""
         if self.samples is not None:
             return self.samples
-        return random_samples(graph.input.shape, graph.metadata, fitting_samples(graph))
+        return random_samples(graph.input.shape, graph.metadata, min(RANDOM_SAMPLES, fitting_samples(graph)))
+
+    def compared_by_layer(self, graph: Graph) -> Array:
+        """Those of them on which every layer is compared: fewer where the graph's tensors are large."""
+        return spread(self.compared(graph), fitting_samples(graph))
 
 
 def _finished(graph: Graph, data: _Data, *, int8: bool) -> Quantized | Graph:
@@ -229,7 +242,7 @@ def _convert_keras(
 
     imported = import_keras(source, metadata)
     data.check(imported.graph.input, metadata, int8=int8)
-    graph = optimize(imported.graph)
+    graph = short_constants(optimize(imported.graph))
     verified = verify_keras(imported, write_model(graph), data.compared(graph), data.oracle)
     return _write(out, _finished(graph, data, int8=int8), verified)
 
@@ -249,7 +262,7 @@ def _convert_file(source: Path, out: Path, metadata: ModelMetadata | None, data:
         model = write_model(graph)
     int8 = int8 and graph.output.dtype is not DType.INT8
     data.check(graph.input, graph.metadata, int8=int8)
-    stored = file_input(data.compared(graph), graph.input, graph.metadata)
+    stored = file_input(data.compared_by_layer(graph), graph.input, graph.metadata)
     verified = verify_file(graph, model, stored, data.oracle)
     if int8:
         graph = run_passes(graph, EXACT_PASSES).graph

@@ -15,8 +15,11 @@ RANDOM_SAMPLES = 64
 
 LEAST_SAMPLES = 16
 
-RANDOM_ELEMENTS = 2**25
-"""Elements of all tensors for the random samples together, from which on there are fewer samples."""
+LAYER_ELEMENTS = 2**25
+"""Elements of all tensors, of all samples together, that a check compares layer by layer (128 MiB of float32)."""
+
+CALIBRATION_ELEMENTS = 2**28
+"""Elements of all tensors, of all samples together, that ranges are taken from."""
 
 RANDOM_SEED = 0
 
@@ -24,10 +27,14 @@ RANGE_SLACK = 0.01
 """How far calibration data may lie outside the range of the model's pixels, relative to that range."""
 
 
-def fitting_samples(graph: Graph) -> int:
-    """How many random samples to compare a graph on: RANDOM_SAMPLES, fewer where its tensors are large."""
-    elements = sum(t.elements for t in graph.activations())
-    return min(RANDOM_SAMPLES, max(LEAST_SAMPLES, RANDOM_ELEMENTS // elements))
+def fitting_samples(graph: Graph, elements: int = LAYER_ELEMENTS) -> int:
+    """How many samples have so many elements in all tensors of the graph together; at least LEAST_SAMPLES."""
+    return max(LEAST_SAMPLES, elements // sum(t.elements for t in graph.activations()))
+
+
+def spread(x: Array, count: int) -> Array:
+    """`count` of the samples `x`, evenly spaced (a data set may be sorted by class); all if there are no more."""
+    return x if len(x) <= count else x[np.linspace(0, len(x) - 1, count).astype(np.intp)]
 
 
 def random_samples(input_shape: tuple[int, ...], metadata: ModelMetadata | None, count: int) -> Array:

@@ -20,9 +20,6 @@ from onebit.core.oracle import Oracle
 FLOAT_TOLERANCE = 1e-5
 """Allowed difference of a float tensor, relative to its range; at least 4 units in the last place of its largest."""
 
-MAX_SAMPLES = 1000
-"""How many samples are compared."""
-
 CHUNK = 64
 """Samples whose tensors are in memory together."""
 
@@ -32,7 +29,6 @@ def verify_file(graph: Graph, model: bytes, x: Array, oracle: Oracle) -> Verifie
 
     VerificationError names the first operator that differs.
     """
-    x = x[:MAX_SAMPLES]
     names = [t.name for t in graph.activations()]
     worst, equal = 0.0, 0
     for start in range(0, len(x), CHUNK):

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 WORD_BITS = 32
 
+#: the +1/-1 values of the 8 bits of every byte, least significant first
+_SIGNS_OF_BYTE = (1 - 2 * (np.arange(256)[:, None] >> np.arange(8) & 1)).astype(np.float32)
+
 
 def words_for(channels: int) -> int:
     """Number of 32-bit words that hold `channels` packed signs."""
@@ -35,4 +38,6 @@ def unpack(words: NDArray[np.int32], channels: int) -> NDArray[np.bool_]:
 
 def signs(words: NDArray[np.int32], channels: int) -> NDArray[np.float32]:
     """The +1/-1 values of packed words, as float32 ``[..., C]``."""
-    return np.where(unpack(words, channels), np.float32(-1), np.float32(1))
+    as_bytes = np.ascontiguousarray(words, dtype="<i4").view(np.uint8)
+    wide: NDArray[np.float32] = _SIGNS_OF_BYTE.take(as_bytes, axis=0)
+    return wide.reshape(*words.shape[:-1], -1)[..., :channels]

@@ -8,10 +8,12 @@ have not installed them.
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,8 @@ from onebit.core.rounding import Rounding
 from onebit.simulate import tflm
 
 _WORKER = Path(__file__).with_name("_lce_worker.py")
+#: the samples of one call are shared by so many child processes, of at least so many samples each
+MAX_PROCESSES, MIN_SAMPLES = 2, 64
 #: name of the interpreter that computes under a rounding
 _INTERPRETERS = {Rounding.LITERT: "lce", Rounding.TFLM: "tflm"}
 
@@ -42,18 +46,26 @@ class LceOracle:
 
     def run(self, model: bytes, x: Array, tensors: Sequence[str]) -> list[Array]:
         """See `Oracle.run`."""
-        with tempfile.TemporaryDirectory(prefix="onebit-oracle-") as folder:
-            root = Path(folder)
-            files = [root / "model.tflite", root / "inputs.npy", root / "outputs.npz"]
-            files[0].write_bytes(with_outputs(model, tensors))
-            np.save(files[1], x)
-            command = [sys.executable, str(_WORKER), str(self._library), *map(str, files)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-                raise VerificationError(f"the LCE interpreter failed: {reason}", where="LCE interpreter")
-            with np.load(files[2]) as outputs:
-                return [outputs[f"output_{i}"] for i in range(len(tensors))]
+        count = min(len(os.sched_getaffinity(0)), MAX_PROCESSES, max(1, len(x) // MIN_SAMPLES))
+        content = with_outputs(model, tensors)
+        with tempfile.TemporaryDirectory(prefix="onebit-oracle-") as folder, ThreadPoolExecutor(count) as threads:
+            roots = [Path(folder, str(i)) for i in range(count)]
+            parts = threads.map(self._run_part, roots, count * [content], np.array_split(x, count))
+            return [np.concatenate(values) for values in zip(*parts, strict=True)]
+
+    def _run_part(self, root: Path, model: bytes, x: Array) -> list[Array]:
+        """The model's outputs, from a child process that works in the new folder `root`."""
+        root.mkdir()
+        files = [root / "model.tflite", root / "inputs.npy", root / "outputs.npz"]
+        files[0].write_bytes(model)
+        np.save(files[1], x)
+        command = [sys.executable, str(_WORKER), str(self._library), *map(str, files)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            raise VerificationError(f"the LCE interpreter failed: {reason}", where="LCE interpreter")
+        with np.load(files[2]) as outputs:
+            return [outputs[f"output_{i}"] for i in range(len(outputs.files))]
 
 
 def find_oracle(name: str = "auto", rounding: Rounding = Rounding.LITERT) -> Oracle:

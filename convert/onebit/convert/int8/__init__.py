@@ -12,7 +12,7 @@ from onebit.convert.int8.means import accurate_means
 from onebit.convert.int8.quantizer import Int8Model, KeptFloat, quantize_int8
 from onebit.convert.int8.report import Int8Report, LayerLoss, measure_losses
 from onebit.convert.int8.verify import Agreement, compare_int8
-from onebit.convert.samples import file_input, real_values
+from onebit.convert.samples import CALIBRATION_ELEMENTS, file_input, fitting_samples, real_values, spread
 from onebit.core import Graph, read_model, write_model
 from onebit.core.graph import Array
 from onebit.core.oracle import Oracle
@@ -58,6 +58,7 @@ def quantize(
     VerificationError names the first operator of the file that does not compute what it should.
     """
     metadata = graph.metadata
+    calibration = spread(calibration, fitting_samples(graph, CALIBRATION_ELEMENTS))
     ranges = calibrate(graph, real_values(calibration, metadata), method)
     graph = accurate_means(graph, ranges)
     made = quantize_int8(graph, ranges)
@@ -66,15 +67,13 @@ def quantize(
     stored, real = file_input(samples, file.input, metadata), real_values(samples, metadata)
     fake = FakeQuantized(graph, file, made.offsets)
     agreement = compare_int8(fake, model, stored, oracle)
-    (logits,), (steps,) = (
-        oracle.run(write_model(graph), real, [graph.output.name]),
-        oracle.run(model, stored, [file.output.name]),
-    )
-    before, after = (v.reshape(len(v), -1).argmax(axis=1) for v in (logits, steps))
+    (logits,) = oracle.run(write_model(graph), real, [graph.output.name])
+    before, after = logits.reshape(len(logits), -1).argmax(axis=1), agreement.choices
     report = Int8Report(
         calibration_samples=len(calibration),
         range=str(method),
         samples=len(samples),
+        layer_samples=agreement.layer_samples,
         accuracy_float=None if labels is None else float(np.mean(before == labels)),
         accuracy_int8=None if labels is None else float(np.mean(after == labels)),
         same_class=int((before == after).sum()),

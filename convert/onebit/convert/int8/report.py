@@ -9,6 +9,7 @@ import numpy as np
 
 from onebit.convert.int8.fake_quant import FakeQuantized
 from onebit.convert.int8.quantizer import KeptFloat
+from onebit.convert.samples import fitting_samples, spread
 from onebit.core import DType, Node, evaluate
 from onebit.core.bits import unpack
 from onebit.core.graph import Array
@@ -16,7 +17,7 @@ from onebit.core.ops import LceQuantize
 from onebit.core.oracle import Oracle
 
 LOSS_SAMPLES = 64
-"""How many samples the losses of the layers are measured on."""
+"""How many samples the losses of the layers are measured on, fewer where the tensors are large."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,14 @@ class Int8Report:
     """How the int8 model was made and what it lost.
 
     Accuracies are over `samples` (None without labels); `same_class` counts those in which float and int8 model choose
-    the same class. `layers` in execution order; `kept_float` are the operators that compute in float.
+    the same class. Every layer was compared on `layer_samples` of them. `layers` in execution order; `kept_float` are
+    the operators that compute in float.
     """
 
     calibration_samples: int
     range: str
     samples: int
+    layer_samples: int
     accuracy_float: float | None
     accuracy_int8: float | None
     same_class: int
@@ -67,8 +70,9 @@ def measure_losses(
     fake: FakeQuantized, model: bytes, real: Array, stored: Array, oracle: Oracle
 ) -> tuple[LayerLoss, ...]:
     """The loss of every operator: `real` inputs of the float graph, `stored` ones of the file `model`."""
-    real, stored = real[:LOSS_SAMPLES], stored[:LOSS_SAMPLES]
     source, file = fake.source, fake.file
+    count = min(LOSS_SAMPLES, fitting_samples(source))
+    real, stored = spread(real, count), spread(stored, count)
     names = [t.name for t in file.activations()]
     found = {file.input.name: stored, **dict(zip(names, oracle.run(model, stored, names), strict=True))}
     wanted = evaluate(source, real, [t.name for t in source.activations()])

@@ -3,17 +3,19 @@
 Every operator is recomputed in float from the values that the file itself holds for its inputs, rounded to the file's
 scales, and compared with what the file holds for its output: int8 may differ by 1 step, bits not at all. Going on from
 the file's values makes the comparison sharp: a tie that LiteRT's fixed-point arithmetic rounds otherwise is one step
-here, and not the start of another computation.
+here, and not the start of another computation. So the last operator alone decides the argmax, which is compared on all
+samples; the layers are compared on as many as `fitting_samples` says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from onebit.convert.int8.fake_quant import FakeQuantized
+from onebit.convert.samples import fitting_samples, spread
 from onebit.core import DType, Node, Tensor
 from onebit.core.errors import VerificationError
 from onebit.core.graph import Array
@@ -37,39 +39,40 @@ INT8_ARGMAX = 0.999
 FLOAT_TOLERANCE = 1e-4
 """Allowed difference of a tensor that stays in float, relative to its largest magnitude."""
 
-MAX_SAMPLES = 1000
-"""How many samples are compared; all others only count for the accuracy."""
-
-CHUNK = 64
+CHUNK = 256
 """Samples whose tensors are in memory together."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of `samples` samples: `max_step_diff` over all int8 tensors, and in how many the argmax is equal."""
+    """In how many of `samples` the argmax is equal, and `max_step_diff` over all int8 tensors of `layer_samples`.
+
+    `choices` int [samples] are the classes that the file chooses.
+    """
 
     samples: int
     max_step_diff: int
     argmax_equal: int
+    layer_samples: int
+    choices: Array = field(repr=False, compare=False)
 
 
 def compare_int8(fake: FakeQuantized, model: bytes, x: Array, oracle: Oracle) -> Agreement:
-    """Compare the file `model` (read as `fake.file`) with `fake` on the first `MAX_SAMPLES` stored inputs `x`.
+    """Compare the file `model` (read as `fake.file`) with `fake` on stored inputs `x`.
 
     VerificationError names the first operator that differs.
     """
     file = fake.file
     names = [t.name for t in file.activations()]
-    x = x[:MAX_SAMPLES]
-    worst, equal = 0, 0
-    for start in range(0, len(x), CHUNK):
-        part = x[start : start + CHUNK]
+    by_layer = spread(x, fitting_samples(file))
+    worst = 0
+    for start in range(0, len(by_layer), CHUNK):
+        part = by_layer[start : start + CHUNK]
         found = {file.input.name: part, **dict(zip(names, oracle.run(model, part, names), strict=True))}
-        steps, wanted = _compare_layers(fake, found)
-        worst = max(worst, steps)
-        equal += int(
-            (_choices(found[file.output.name]) == _choices(fake.output({fake.source.output.name: wanted}))).sum()
-        )
+        worst = max(worst, _compare_layers(fake, found))
+    got, wanted = _outputs(fake, model, x, oracle)
+    choices = _choices(got)
+    equal = int((choices == _choices(wanted)).sum())
     if equal < INT8_ARGMAX * len(x):
         raise VerificationError(
             f"the argmax equals that of the fake-quantized model for {equal} of {len(x)} samples, needed are "
@@ -77,16 +80,27 @@ def compare_int8(fake: FakeQuantized, model: bytes, x: Array, oracle: Oracle) ->
             where=f"output '{file.output.name}'",
             fix="nothing was written; please report this model",
         )
-    return Agreement(len(x), worst, equal)
+    return Agreement(len(x), worst, equal, len(by_layer), choices)
+
+
+def _outputs(fake: FakeQuantized, model: bytes, x: Array, oracle: Oracle) -> tuple[Array, Array]:
+    """The file's output and that of the fake-quantized last operator, which goes on from the file's values."""
+    file, last = fake.file, fake.source.producer(fake.source.output.name)
+    if last is None:
+        return x, x
+    read = {name for name in last.inputs if name is not None and file.producer(name) is not None}
+    names = [file.output.name, *sorted(read - {file.output.name})]
+    found = {file.input.name: x, **dict(zip(names, oracle.run(model, x, names), strict=True))}
+    return found[file.output.name], fake.output({fake.source.output.name: fake.step(last, found)})
 
 
 def _choices(values: Array) -> Array:
     return np.asarray(values.reshape(len(values), -1).argmax(axis=1))
 
 
-def _compare_layers(fake: FakeQuantized, found: Mapping[str, Array]) -> tuple[int, Array]:
-    """The largest difference in steps, and the last operator's expected output."""
-    worst, wanted = 0, np.zeros(0)
+def _compare_layers(fake: FakeQuantized, found: Mapping[str, Array]) -> int:
+    """The largest difference in steps."""
+    worst = 0
     for node in fake.source.nodes:
         wanted = fake.step(node, found)
         tensor, got = fake.file.tensors[node.output], found[node.output]
@@ -97,7 +111,7 @@ def _compare_layers(fake: FakeQuantized, found: Mapping[str, Array]) -> tuple[in
             raise _differs(node, got, wanted, difference)
         if tensor.dtype is DType.INT8:
             worst = max(worst, int(difference.max()))
-    return worst, wanted
+    return worst
 
 
 def _tolerance(tensor: Tensor, wanted: Array) -> float:

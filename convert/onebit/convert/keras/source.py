@@ -14,9 +14,8 @@ from onebit.convert.keras.describe import Description, describe
 from onebit.convert.keras.process import KerasProcess, RawFile
 from onebit.core import DType, Graph, read_model
 from onebit.core.errors import BadInputError, OnebitError, UnsupportedError
-from onebit.core.graph import Node
 from onebit.core.metadata import ModelMetadata
-from onebit.core.passes.naming import unique_name
+from onebit.core.passes.naming import renamed, unique_name
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 KERAS_PACKAGES = ("keras", "tf_keras", "tensorflow", "larq")
@@ -153,21 +152,12 @@ def _with_names_of_the_source(graph: Graph, raw: RawFile, description: Descripti
         new[old] = unique_name(new.values(), wanted)
         if node is not None and old not in graph.inputs:
             nodes[new[old]] = node
-    renamed = _renamed(graph, new)
+    named = renamed(graph, new)
     # of several tensors of one node, as MUL and ADD of a batch norm, the last one has its value
-    last = {(nodes[t.name], t.dtype): t.name for t in renamed.activations() if t.name in nodes}
-    return renamed, {name: node for (node, _), name in last.items()}
+    last = {(nodes[t.name], t.dtype): t.name for t in named.activations() if t.name in nodes}
+    return named, {name: node for (node, _), name in last.items()}
 
 
 def _without_ends(node: str) -> str:
     """A node's path without the model in front and the operation behind, where there is something in between."""
     return "/".join(node.split("/")[1:-1]) or node
-
-
-def _renamed(graph: Graph, new: Mapping[str, str]) -> Graph:
-    def of(names: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(None if name is None else new[name] for name in names)
-
-    tensors = {new[t.name]: replace(t, name=new[t.name]) for t in graph.tensors.values()}
-    nodes = tuple(Node(node.op, of(node.inputs), of(node.outputs)) for node in graph.nodes)
-    return replace(graph, tensors=tensors, nodes=nodes, inputs=of(graph.inputs), outputs=of(graph.outputs))

@@ -69,7 +69,7 @@ class BinaryWindow:
             flat = part.reshape(-1, self.taps(filters)).astype(exact, copy=False)
             kernel = weights[g * outs : (g + 1) * outs].reshape(outs, -1).astype(exact, copy=False)
             dots[..., g * outs : (g + 1) * outs] = np.matmul(flat, kernel.T).reshape(*dots.shape[:3], outs)
-        return np.subtract(self.taps(filters), dots).astype(np.int32)
+        return np.subtract(self.taps(filters), dots, out=dots).astype(np.int32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,9 @@ class OutputTransform:
     def real(self, x: Array) -> Array:
         """float32 outputs for doubled popcounts ``[..., O]``, in steps of the output scale and not yet rounded."""
         clamped = np.clip(x, *self.clamp).astype(np.float32)
-        return np.asarray((clamped * self.multiplier).astype(np.float32) + self.bias, np.float32)
+        clamped *= self.multiplier
+        clamped += self.bias
+        return np.asarray(clamped)
 
     def __call__(self, x: Array) -> Array:
         """Outputs for doubled popcounts ``[..., O]``: float32 or int8."""
