@@ -18,7 +18,7 @@ LEAST_SAMPLES = 16
 LAYER_ELEMENTS = 2**25
 """Elements of all tensors, of all samples together, that a check compares layer by layer (128 MiB of float32)."""
 
-CALIBRATION_ELEMENTS = 2**28
+CALIBRATION_ELEMENTS = 220_000_000
 """Elements of all tensors, of all samples together, that ranges are taken from."""
 
 RANDOM_SEED = 0
