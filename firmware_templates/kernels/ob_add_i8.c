@@ -16,13 +16,16 @@ static int32_t scaled(int32_t x, const ob_factor *factor, int32_t block) {
 
 void ob_add_i8(const ob_add_i8_params *params, const ob_operands *operands, const int8_t *a, const int8_t *b,
                int8_t *output) {
-  const int32_t blocks = params->block > 0 ? operands->length - operands->length % params->block : 0;
-  OB_FOR_EACH(operands, a, b, output) {
-    const int32_t block = i < blocks ? params->block : 0;
-    const int32_t first = scaled(a[j] - params->zero_a, &params->a, block);
-    const int32_t second = scaled(b[k] - params->zero_b, &params->b, block);
-    const int32_t sum = first + params->sign * second;
-    const int32_t y = ob_scale(sum, params->output.q, params->output.exponent, true) + params->zero_point;
-    *output = (int8_t)ob_clamp(y, params->low, params->high);
+  /* copies, which writing int8 cannot change */
+  const ob_add_i8_params p = *params;
+  const ob_operands each = *operands;
+  const int32_t blocks = p.block > 0 ? each.length - each.length % p.block : 0;
+  OB_FOR_EACH(&each, a, b, output) {
+    const int32_t block = i < blocks ? p.block : 0;
+    const int32_t first = scaled(a[j] - p.zero_a, &p.a, block);
+    const int32_t second = scaled(b[k] - p.zero_b, &p.b, block);
+    const int32_t sum = first + p.sign * second;
+    const int32_t y = ob_scale(sum, p.output.q, p.output.exponent, true) + p.zero_point;
+    *output = (int8_t)ob_clamp(y, p.low, p.high);
   }
 }

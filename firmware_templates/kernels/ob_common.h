@@ -45,6 +45,15 @@ static inline uint32_t ob_shift_in_sign(uint32_t word, int32_t v) {
   return (word >> 1) | ((uint32_t)v & 0x80000000u);
 }
 
+/* The bits of a float. Comparing them is cheap; without floating point registers every comparison of floats is a call. */
+static inline uint32_t ob_bits_of(float x) {
+  const union {
+    float value;
+    uint32_t bits;
+  } both = {x};
+  return both.bits;
+}
+
 static inline int32_t ob_max(int32_t a, int32_t b) { return a > b ? a : b; }
 static inline int32_t ob_min(int32_t a, int32_t b) { return a < b ? a : b; }
 

@@ -11,6 +11,19 @@ void ob_add_f32(const ob_operands *operands, const float *a, const float *b, flo
 void ob_sub_f32(const ob_operands *operands, const float *a, const float *b, float low, float high, float *output);
 void ob_mul_f32(const ob_operands *operands, const float *a, const float *b, float low, float high, float *output);
 
+/* y limited to [low, high]. Without an activation these are the ends of the finite numbers: only infinities are beyond,
+ * and `finite` says so. */
+static inline float ob_limit(float y, float low, float high, bool finite) {
+  if (finite && (ob_bits_of(y) << 1) != 0xFF000000u) {
+    return y;
+  }
+  return y < low ? low : (y > high ? high : y);
+}
+
+static inline bool ob_is_finite_range(float low, float high) {
+  return ob_bits_of(low) == 0xFF7FFFFFu && ob_bits_of(high) == 0x7F7FFFFFu;
+}
+
 /* a if it is strictly beyond b, else b. */
 void ob_maximum_f32(const ob_operands *operands, const float *a, const float *b, float *output);
 void ob_minimum_f32(const ob_operands *operands, const float *a, const float *b, float *output);
