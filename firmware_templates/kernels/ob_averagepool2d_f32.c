@@ -1,7 +1,7 @@
 #include "ob_pool.h"
 
 void ob_averagepool2d_f32(const ob_window *window, const float *input, int32_t channels, float low, float high,
-                          float *output) {
+                          int32_t gap, float *output) {
   for (int32_t oy = 0; oy < window->out_h; ++oy) {
     const int32_t y0 = ob_max(oy * window->stride_h - window->pad_h, 0);
     const int32_t y1 = ob_min(oy * window->stride_h - window->pad_h + window->kernel_h, window->in_h);
@@ -19,6 +19,7 @@ void ob_averagepool2d_f32(const ob_window *window, const float *input, int32_t c
         const float mean = sum / (float)count;
         *output++ = mean < low ? low : (mean > high ? high : mean);
       }
+      output += gap;
     }
   }
 }

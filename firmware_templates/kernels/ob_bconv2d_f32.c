@@ -12,6 +12,7 @@ void ob_bconv2d_f32(const ob_bconv2d_params *params, const uint32_t *input, cons
         const float product = (float)ob_clamp(x, low, high) * multiplier[o];
         *output++ = product + bias[o];
       }
+      output += params->gap;
     }
   }
 }

@@ -10,6 +10,7 @@ void ob_bconv2d_i8(const ob_bconv2d_params *params, const uint32_t *input, const
         const int32_t x = ob_bconv2d_x(&shape, patch, filter, o, correction);
         *output++ = (int8_t)ob_clamp(ob_shift_right(x * multiplier[o] + offset[o], shift), -128, 127);
       }
+      output += params->gap;
     }
   }
 }

@@ -15,6 +15,7 @@ void ob_bconv2d_i8_segments(const ob_bconv2d_params *params, const uint32_t *inp
         const uint32_t y = (uint32_t)x * (uint32_t)segment[1] + (uint32_t)segment[2];
         *output++ = (int8_t)((int32_t)(y >> 24) - 128);
       }
+      output += params->gap;
     }
   }
 }

@@ -10,6 +10,7 @@ void ob_bconv2d_i8_table(const ob_bconv2d_params *params, const uint32_t *input,
         const int32_t x = ob_bconv2d_x(&shape, patch, filter, o, correction);
         *output++ = table[o * columns + (x >> index_shift)];
       }
+      output += params->gap;
     }
   }
 }

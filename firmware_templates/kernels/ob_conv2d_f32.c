@@ -29,6 +29,7 @@ void ob_conv2d_f32(const ob_conv2d_params *params, const float *input, const flo
         sum += bias[o];
         *output++ = sum < low ? low : (sum > high ? high : sum);
       }
+      output += params->gap;
     }
   }
 }

@@ -16,6 +16,7 @@ void ob_conv2d_i8(const ob_conv2d_params *params, const int8_t *input, const int
           *output++ = (int8_t)ob_requantize(acc[i] + bias[o + i], q[o + i], exponent[o + i], o + i, &to_int8);
         }
       }
+      output += params->gap;
     }
   }
 }

@@ -25,6 +25,7 @@ void ob_conv2d_i8_bits_dsp(const ob_conv2d_params *params, const int8_t *input, 
         }
         *output++ = word >> ((32 - end) & ~3);
       }
+      output += params->gap;
     }
   }
 }

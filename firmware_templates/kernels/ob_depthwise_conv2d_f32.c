@@ -16,6 +16,7 @@ void ob_depthwise_conv2d_f32(const ob_depthwise_conv2d_params *params, const flo
         sum += bias[o];
         *output++ = sum < low ? low : (sum > high ? high : sum);
       }
+      output += params->gap;
     }
   }
 }

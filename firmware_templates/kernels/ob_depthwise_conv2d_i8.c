@@ -60,10 +60,11 @@ void ob_depthwise_conv2d_i8(const ob_depthwise_conv2d_params *params, const int8
                             const ob_requantize_params *stage, ob_depthwise_tap *taps, int8_t *output) {
   const int32_t outputs = params->in_channels * params->multiplier;
   const int32_t fours = params->multiplier == 1 ? outputs - outputs % 4 : 0;
+  const int32_t pitch = outputs + params->gap;
   const int32_t zero_point = params->zero_point;
   const ob_requantize_params to_int8 = *stage;
   for (int32_t oy = 0; oy < params->window.out_h; ++oy) {
-    for (int32_t ox = 0; ox < params->window.out_w; ++ox, output += outputs) {
+    for (int32_t ox = 0; ox < params->window.out_w; ++ox, output += pitch) {
       const int32_t count = ob_depthwise_list(params, oy, ox, taps);
       int32_t o = 0;
       for (; o < fours; o += 4) {

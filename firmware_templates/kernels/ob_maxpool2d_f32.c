@@ -1,6 +1,6 @@
 #include "ob_pool.h"
 
-void ob_maxpool2d_f32(const ob_window *window, const float *input, int32_t channels, float low, float high,
+void ob_maxpool2d_f32(const ob_window *window, const float *input, int32_t channels, float low, float high, int32_t gap,
                       float *output) {
   for (int32_t oy = 0; oy < window->out_h; ++oy) {
     const int32_t y0 = ob_max(oy * window->stride_h - window->pad_h, 0);
@@ -18,6 +18,7 @@ void ob_maxpool2d_f32(const ob_window *window, const float *input, int32_t chann
         }
         *output++ = best < low ? low : (best > high ? high : best);
       }
+      output += gap;
     }
   }
 }

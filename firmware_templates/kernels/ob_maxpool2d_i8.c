@@ -1,7 +1,7 @@
 #include "ob_pool.h"
 
 void ob_maxpool2d_i8(const ob_window *window, const int8_t *input, int32_t channels, int32_t low, int32_t high,
-                     int8_t *output) {
+                     int32_t gap, int8_t *output) {
   for (int32_t oy = 0; oy < window->out_h; ++oy) {
     const int32_t y0 = ob_max(oy * window->stride_h - window->pad_h, 0);
     const int32_t y1 = ob_min(oy * window->stride_h - window->pad_h + window->kernel_h, window->in_h);
@@ -18,6 +18,7 @@ void ob_maxpool2d_i8(const ob_window *window, const int8_t *input, int32_t chann
         }
         *output++ = (int8_t)ob_clamp(best, low, high);
       }
+      output += gap;
     }
   }
 }

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.lib.stride_tricks import as_strided
 
 from onebit.codegen import Program, compile_graph, find_target
 from onebit.codegen.generate import random_inputs
-from onebit.codegen.kernel import KERNELS, Kernel
+from onebit.codegen.kernel import KERNELS, Kernel, Output
 from onebit.codegen.planner import Lifetime
 from onebit.codegen.schedule import Buffer, Step
 from onebit.codegen.sharing import Memory, Origin, Sharing, Value, cut
@@ -47,9 +48,16 @@ class Machine:
         self.input = self.memory[Memory.INPUT].copy()
 
     def read(self, buffer: Buffer) -> Array:
-        raw = self.memory[buffer.memory][buffer.offset : buffer.offset + buffer.nbytes]
-        assert len(raw) == buffer.nbytes, "reaches beyond its memory"
-        return raw.copy().view(buffer.tensor.dtype.numpy).reshape(buffer.tensor.stored_shape)
+        raw = self.bytes_of(buffer).reshape(-1)
+        return raw.view(buffer.tensor.dtype.numpy).reshape(buffer.tensor.stored_shape)
+
+    def bytes_of(self, buffer: Buffer) -> Array:
+        """A view [runs, bytes] of what the buffer holds."""
+        count, size = buffer.runs
+        step = size + buffer.gap
+        raw = self.memory[buffer.memory][buffer.offset : buffer.offset + count * step - buffer.gap]
+        assert len(raw) == count * step - buffer.gap, "reaches beyond its memory"
+        return as_strided(raw, (count, size), (step, 1))
 
     def run(self, step: Step) -> None:
         """Scratch memory is filled first; a movement writes only what its remaining calls copy."""
@@ -61,13 +69,14 @@ class Machine:
         tensors = [None if n is None else graph.tensors[n] for n in step.node.inputs]
         args = [t if t is None else t.data if t.is_constant else next(values) for t in tensors]
         y = np.ascontiguousarray(step.node.op.evaluate(view, args)).view(np.uint8).reshape(-1)
-        place = self.memory[step.output.memory][step.output.offset :]
         if all(call.function == "ob_copy_strided" for call in step.calls):
+            place = self.memory[step.output.memory][step.output.offset :]
             for call in step.calls:
                 for start, size in copied_bytes(call.args[0].fields):  # type: ignore[union-attr]
                     place[start : start + size] = y[start : start + size]
         else:
-            place[: len(y)] = y
+            place = self.bytes_of(step.output)
+            place[:] = y.reshape(place.shape)
 
 
 def copied_bytes(fields: Any) -> list[tuple[int, int]]:
@@ -234,14 +243,44 @@ def test_a_dense_net_along_rows_never_copies() -> None:
     assert {buffer.memory for buffer in program.buffers()} == {Memory.OUTPUT}
 
 
-def test_channels_are_copied() -> None:
-    """They are not contiguous: pixels of the parts alternate."""
+def test_channels_are_computed_where_they_are_joined() -> None:
+    """The one that another operator reads too is copied: it reads pixels that follow each other."""
     net = Net((1, 4, 4, 3)).conv(5)
     a = net.now.name
-    net.conv(2)
-    program = compiled(net.node(Concatenation(3), a, dtype=F32).conv(2))
+    net.conv(2, (1, 1))
+    b = net.now.name
+    net.now = net.tensors[a]
+    program = compiled(net.node(Concatenation(3), b, dtype=F32).conv(2))
     (step,) = [step for step in program.steps if step.node.op.name == "CONCATENATION"]
-    assert len(step.calls) == 2
+    assert len(step.calls) == 1
+    part = program.step_of("conv_2d_1").output  # type: ignore[union-attr]
+    assert (part.offset, part.gap) == (step.output.offset, 5 * 4)
+    # the first part, the join, and the scratch memory of the convolution that writes there
+    assert program.arena_bytes == program.plan.lower_bound_bytes == (5 + 7) * 16 * 4 + 5 * 4
+
+
+def test_channels_that_stand_twice_are_computed_once() -> None:
+    """As where a shortcut grows by repetition: the second is copied from the first, inside the join."""
+    net = Net((1, 4, 4, 3), I8, INT8_INPUT).conv(5).pool(2)
+    a, quant = net.now.name, net.now.quantization
+    program = compiled(net.node(Concatenation(3), a, dtype=I8, quant=quant).conv(2))
+    (step,) = [step for step in program.steps if step.node.op.name == "CONCATENATION"]
+    (call,) = step.calls
+    assert call.args[1:] == (Output(), Output())
+    assert copied_bytes(call.args[0].fields) == [(5 + 10 * i, 5) for i in range(4)]  # type: ignore[union-attr]
+
+
+def test_a_join_that_would_cost_memory_is_copied() -> None:
+    """A small branch that waits for a long one: the whole map would live as long."""
+    net = Net((1, 8, 8, 3)).conv(2)
+    stem = net.now.name
+    net.conv(1, (1, 1))
+    small = net.now.name
+    net.now = net.tensors[stem]
+    net.conv(40).conv(60).conv(30)
+    program = compiled(net.node(Concatenation(3), small, dtype=F32).conv(2))
+    gaps = {buffer.tensor.name: buffer.gap for buffer in program.buffers()}
+    assert (gaps["conv_2d_1"], gaps["conv_2d_4"]) == (0, 4)
 
 
 def test_a_part_that_stands_twice_is_copied_once() -> None:

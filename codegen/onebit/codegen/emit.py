@@ -15,7 +15,7 @@ from typing import Any, Final
 import jinja2
 import numpy as np
 
-from onebit.codegen.kernel import Arg, Constant, Fields, Input, Literal, Output, Scratch, Struct
+from onebit.codegen.kernel import Arg, Constant, Fields, Gap, Input, Literal, Output, Scratch, Struct
 from onebit.codegen.kernels.common import as_c
 from onebit.codegen.options import OPTIMIZE_FLAGS, Arena, Optimize
 from onebit.codegen.planner import ALIGNMENT
@@ -67,10 +67,12 @@ class CallText:
 
 @dataclass(frozen=True)
 class ValueText:
-    """A value that the layer-by-layer build reports."""
+    """A value that the layer-by-layer build reports: `count` runs of `bytes`, each `step` bytes behind the last."""
 
     pointer: str
+    count: int
     bytes: int
+    step: int
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class ModelContext:
     callers_arena: bool
     optimize_flag: str
     layers: tuple[LayerText, ...]
+    has_pixels: bool
     arrays: tuple[ArrayText, ...]
     preprocess: tuple[ArrayText, ...]
     pixel_rows: int
@@ -156,6 +159,7 @@ def model_context(
         callers_arena=arena == "caller",
         optimize_flag=OPTIMIZE_FLAGS[optimize],
         layers=tuple(_layer(program, step, name) for step in program.steps),
+        has_pixels=any(buffer.gap for buffer in program.buffers()),
         arrays=tuple(_constant(step, constant, name) for step, constant in program.arrays.values()),
         preprocess=preprocess,
         pixel_rows=rows,
@@ -231,7 +235,7 @@ def _macros(program: Program, upper: str, arena: Arena) -> tuple[tuple[str, str]
 def _layer(program: Program, step: Step, name: str) -> LayerText:
     params: list[ParamsText] = []
 
-    def constant(arg: Constant) -> str:
+    def constant(arg: Constant | Gap) -> str:
         return _argument(program, step, arg, name)
 
     def argument(arg: Arg) -> str:
@@ -246,9 +250,14 @@ def _layer(program: Program, step: Step, name: str) -> LayerText:
         comment=comment_text(f"{step.node.op.name}: {step.output.tensor.describe()} {step.output.layout.value}"),
         params=tuple(params),
         calls=calls,
-        values=tuple(ValueText(_pointer(buffer, const=True), buffer.nbytes) for buffer in step.values),
+        values=tuple(_value(buffer) for buffer in step.values),
         index=step.index,
     )
+
+
+def _value(buffer: Buffer) -> ValueText:
+    count, size = buffer.runs
+    return ValueText(_pointer(buffer, const=True), count, size, size + buffer.gap)
 
 
 def _argument(program: Program, step: Step, arg: Arg, name: str) -> str:
@@ -256,6 +265,8 @@ def _argument(program: Program, step: Step, arg: Arg, name: str) -> str:
         return _pointer(step.inputs[arg.index], const=True, first=arg.offset)
     if isinstance(arg, Output):
         return _pointer(step.output, const=False, first=arg.offset)
+    if isinstance(arg, Gap):
+        return str(step.output.gap // step.output.tensor.dtype.numpy.itemsize)
     if isinstance(arg, Constant):
         return constant_name(*program.arrays[array_key(arg)], name)
     if isinstance(arg, Scratch):
@@ -317,16 +328,16 @@ def _tolerance(output: Tensor, selftest: SelfTest) -> str:
     return float_literal(float(1e-5 * max(1.0, float(np.ptp(selftest.y)))))
 
 
-def _struct_fields(fields: Fields, constant: Callable[[Constant], str], indent: str = "") -> tuple[str, ...]:
-    """Designated initialisers, one per line, commas included; `constant` names an array."""
+def _struct_fields(fields: Fields, text: Callable[[Constant | Gap], str], indent: str = "") -> tuple[str, ...]:
+    """Designated initialisers, one per line, commas included; `text` names an array and counts a gap."""
     lines: list[str] = []
     for key, value in fields.items():
         if isinstance(value, Mapping):
-            lines += [f"{indent}.{key} = {{", *_struct_fields(value, constant, indent + "    "), f"{indent}}},"]
+            lines += [f"{indent}.{key} = {{", *_struct_fields(value, text, indent + "    "), f"{indent}}},"]
         elif isinstance(value, int):
             lines.append(f"{indent}.{key} = {int_literal(value)},")
         else:
-            lines.append(f"{indent}.{key} = {'NULL' if value is None else constant(value)},")
+            lines.append(f"{indent}.{key} = {'NULL' if value is None else text(value)},")
     return tuple(lines)
 
 

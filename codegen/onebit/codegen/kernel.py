@@ -42,8 +42,8 @@ def stored_bytes(tensor: Tensor, layout: Layout) -> int:
     return tensor.shape[-1] * (-(-pixels // 32)) * 4
 
 
-#: fields of a struct: a constant array is a pointer to it, None a null pointer, a mapping a nested struct
-Fields = Mapping[str, "int | Constant | Fields | None"]
+#: fields of a struct: a constant array is a pointer to it, None a null pointer, a mapping a nested struct, a gap an int
+Fields = Mapping[str, "int | Constant | Gap | Fields | None"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,14 @@ class Output:
     """Argument: pointer to the node's output, to its element `offset`."""
 
     offset: int = 0
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Argument or field: elements between the end of a pixel of the node's output and the start of the next.
+
+    A kernel that is given it leaves them as they are, so that its output can lie among the channels of a larger map.
+    """
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,7 @@ class Literal:
     value: int | float
 
 
-Arg = Input | Output | Scratch | Struct | Constant | Literal
+Arg = Input | Output | Gap | Scratch | Struct | Constant | Literal
 
 
 def constants_of(arg: Arg) -> Iterator[Constant]:
@@ -110,6 +118,11 @@ def _constants_in(fields: Fields) -> Iterator[Constant]:
             yield value
         elif isinstance(value, Mapping):
             yield from _constants_in(value)
+
+
+def knows_gaps(arg: Arg) -> bool:
+    """Whether an argument is, or holds, the gap between pixels."""
+    return isinstance(arg, Gap) or (isinstance(arg, Struct) and any(isinstance(v, Gap) for v in arg.fields.values()))
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
-from onebit.codegen.kernel import Kernel, Layout, stored_bytes
+from onebit.codegen.kernel import Call, Kernel, Layout, knows_gaps, stored_bytes
 from onebit.codegen.planner import Lifetime
 from onebit.codegen.sharing import Content, Memory, Origin, Sharing, Value, cut
 from onebit.core.graph import Array, Graph, Node
@@ -18,13 +19,24 @@ from onebit.core.ops import Movement, View
 class Moved:
     """What a movement does with one of its inputs: `size` bytes from `source` go to `target`, both counted in bytes.
 
-    `size` is 0 where they are no single run on both sides.
+    `size` is 0 where they are no single run on both sides. If then the whole input goes pixel by pixel among the
+    channels of a larger map, `gap` is the number of bytes there from the end of a pixel to the next, else 0.
     """
 
     name: str
     source: int = 0
     target: int = 0
     size: int = 0
+    gap: int = 0
+
+
+@dataclass(frozen=True)
+class Within:
+    """Where a value lies that is computed as channels of `whole`: its first byte, and the bytes between its pixels."""
+
+    whole: str
+    start: int
+    gap: int
 
 
 def moved_parts(view: View) -> tuple[Moved, ...]:
@@ -46,8 +58,18 @@ def moved_parts(view: View) -> tuple[Moved, ...]:
 
 def _moved(name: str, x: Array, source: Array, output: Array, target: Array) -> Moved:
     if not (source.flags.c_contiguous and target.flags.c_contiguous):
-        return Moved(name)
+        gap = _gap(target) if source.shape == x.shape and source.strides == x.strides else 0
+        return Moved(name, target=start_in(target, output), gap=gap)
     return Moved(name, start_in(source, x), start_in(target, output), source.nbytes)
+
+
+def _gap(target: Array) -> int:
+    """Bytes between pixels that lie in order and equally far apart; 0 for anything else."""
+    loops = [(n, step) for n, step in zip(target.shape[:-1], target.strides[:-1], strict=True) if n > 1]
+    regular = all(step == n * inner for (_, step), (n, inner) in pairwise(loops))
+    if not loops or not regular or target.strides[-1] != target.itemsize:
+        return 0
+    return max(0, loops[-1][1] - target.shape[-1] * target.itemsize)
 
 
 def start_in(part: Array, whole: Array) -> int:
@@ -55,14 +77,50 @@ def start_in(part: Array, whole: Array) -> int:
     return int(part.__array_interface__["data"][0] - whole.__array_interface__["data"][0])
 
 
-def share_memory(graph: Graph, kernels: Mapping[str, Kernel], layouts: Mapping[str, Layout]) -> Sharing:
+def joinable(graph: Graph, calls: Mapping[str, Sequence[Call]]) -> dict[str, Within]:
+    """The values that can be computed as channels of the only value that reads them, by the calls that compute them."""
+    found: dict[str, Within] = {}
+    for node in graph.nodes:
+        for part in moved_parts(View.of(graph, node)):
+            kernel_can = any(knows_gaps(arg) for call in calls.get(part.name, ()) for arg in call.args)
+            read_once = part.name not in graph.outputs and graph.consumers(part.name) == (node,)
+            if part.gap and kernel_can and read_once:
+                found.setdefault(part.name, Within(node.output, part.target, part.gap))
+    return found
+
+
+def choose_joins(candidates: Mapping[str, Within], bound: Callable[[Mapping[str, Within]], int]) -> dict[str, Within]:
+    """The candidates that are worth it: all that do not raise the least arena, which `bound` tells.
+
+    A copy is always saved, but the whole map lives from its first part on. Where all together need more, halves are
+    tried, down to single values, those computed last first.
+    """
+    chosen: dict[str, Within] = {}
+    least = bound(chosen)
+    pending = [list(candidates.items())[::-1]]
+    while pending:
+        some = pending.pop()
+        together = {**chosen, **dict(some)}
+        needed = bound(together) if some else least + 1
+        if needed <= least:
+            chosen, least = together, needed
+        elif len(some) > 1:
+            half = len(some) // 2
+            pending += [some[half:], some[:half]]
+    return chosen
+
+
+def share_memory(
+    graph: Graph, kernels: Mapping[str, Kernel], layouts: Mapping[str, Layout], within: Mapping[str, Within]
+) -> Sharing:
     """Decide for every tensor whose memory it shares. A value lives from the node that computes it to its last reader.
 
-    Pieces come before results over operands: they save the copy, too.
+    Values that lie `within` others have no memory of their own; those live from the first node that computes some of
+    their channels on. Pieces come before results over operands: they save the copy, too.
     """
     sizes = {name: stored_bytes(graph.tensors[name], layout) for name, layout in layouts.items()}
     parts = {node.output: moved_parts(View.of(graph, node)) for node in graph.nodes}
-    sharing = Sharing(_values(graph, sizes, parts))
+    sharing = Sharing(_values(graph, sizes, parts, within))
     for node in graph.nodes:
         if is_piece(parts[node.output], sizes[node.output]):
             (piece,) = parts[node.output]
@@ -72,7 +130,7 @@ def share_memory(graph: Graph, kernels: Mapping[str, Kernel], layouts: Mapping[s
             if part.size == sizes.get(part.name):
                 sharing.put(part.name, node.output, part.target)
     for node in graph.nodes:
-        if not parts[node.output]:
+        if not parts[node.output] and node.output not in within:
             _write_over_an_operand(graph, node, kernels[node.output], sharing)
     return sharing
 
@@ -101,11 +159,19 @@ def _write_over_an_operand(graph: Graph, node: Node, kernel: Kernel, sharing: Sh
             return
 
 
-def _values(graph: Graph, sizes: Mapping[str, int], parts: Mapping[str, Sequence[Moved]]) -> list[Value]:
+def _values(
+    graph: Graph,
+    sizes: Mapping[str, int],
+    parts: Mapping[str, Sequence[Moved]],
+    within: Mapping[str, Within],
+) -> list[Value]:
     end = len(graph.nodes)
     times = {node.output: t for t, node in enumerate(graph.nodes)}
     last = {name: t for t, node in enumerate(graph.nodes) for name in node.inputs if name is not None}
     last |= dict.fromkeys(graph.outputs, end)
+    first = dict(times)
+    for name, place in within.items():
+        first[place.whole] = min(first[place.whole], times[name])
     source = graph.input
     content: dict[str, Content] = {
         tensor.name: (Origin(tensor.name, 0, tensor.nbytes),) for tensor in graph.tensors.values() if tensor.is_constant
@@ -113,10 +179,12 @@ def _values(graph: Graph, sizes: Mapping[str, int], parts: Mapping[str, Sequence
     content[source.name] = (Origin(source.name, 0, sizes[source.name]),)
     input_life = Lifetime(source.name, sizes[source.name], -1, end)
     values = [Value(input_life, source.dtype, Memory.INPUT, content[source.name], written=False)]
-    for name, t in times.items():
+    for name, t in first.items():
         size = sizes[name]
         content[name] = _content(name, size, parts[name], content)
         memory = Memory.OUTPUT if name in graph.outputs else Memory.ARENA
+        if name in within:
+            continue
         written = not is_piece(parts[name], size)
         life = Lifetime(name, size, t, last.get(name, t))
         values.append(Value(life, graph.tensors[name].dtype, memory, content[name], written))

@@ -19,11 +19,12 @@ from onebit.codegen.kernel import (
     select_kernel,
     stored_bytes,
 )
-from onebit.codegen.memory import moved_parts, share_memory, stays_in_place
+from onebit.codegen.kernels.movement import copy_again
+from onebit.codegen.memory import Within, choose_joins, joinable, moved_parts, share_memory, stays_in_place
 from onebit.codegen.ops import ConvertLayout
 from onebit.codegen.options import Optimize
 from onebit.codegen.passes import PIPELINE
-from onebit.codegen.planner import Block, Lifetime, Plan, plan_memory
+from onebit.codegen.planner import Block, Lifetime, Plan, lower_bound, plan_memory
 from onebit.codegen.sharing import Memory, Sharing
 from onebit.codegen.targets import Target
 from onebit.core.errors import UnsupportedError
@@ -35,17 +36,30 @@ from onebit.core.passes.naming import unique_name
 
 @dataclass(frozen=True)
 class Buffer:
-    """Memory that holds a tensor's value: `offset` bytes behind the start of the model's input, output, or arena."""
+    """Memory that holds a tensor's value: `offset` bytes behind the start of the model's input, output, or arena.
+
+    Between the end of a pixel and the start of the next lie `gap` bytes of other values: not 0 where a value is some of
+    the channels of another.
+    """
 
     tensor: Tensor
     layout: Layout
     memory: Memory
     offset: int
+    gap: int = 0
 
     @property
     def nbytes(self) -> int:
         """Bytes of the value in this layout."""
         return stored_bytes(self.tensor, self.layout)
+
+    @property
+    def runs(self) -> tuple[int, int]:
+        """Number of runs of contiguous bytes, and bytes of each; they start `gap` bytes behind each other's ends."""
+        if not self.gap:
+            return 1, self.nbytes
+        run = self.tensor.stored_shape[-1] * self.tensor.dtype.numpy.itemsize
+        return self.nbytes // run, run
 
 
 @dataclass(frozen=True)
@@ -194,14 +208,25 @@ def _scratch(calls: Sequence[Call]) -> Scratch | None:
 def _schedule(graph: Graph, kernels: Mapping[str, Kernel]) -> tuple[tuple[Step, ...], Plan]:
     layouts = {graph.input.name: default_layout(graph.input)}
     layouts |= {name: kernel.output_layout(graph.tensors[name]) for name, kernel in kernels.items()}
-    sharing = share_memory(graph, kernels, layouts)
-    calls = [_remaining_calls(View.of(graph, node), kernels[node.output], sharing) for node in graph.nodes]
-    scratches = {t: scratch.bytes for t, called in enumerate(calls) if (scratch := _scratch(called)) is not None}
+    views = [View.of(graph, node) for node in graph.nodes]
+    all_calls = {view.node.output: kernels[view.node.output].calls(view) for view in views}
+    scratches = {t: s.bytes for t, view in enumerate(views) if (s := _scratch(all_calls[view.node.output])) is not None}
     names = {t: unique_name(graph.tensors, f"scratch of node {t}") for t in scratches}
-    lives = [Lifetime(names[t], size, t, t) for t, size in scratches.items()]
-    plan = plan_memory([*sharing.blocks(), *map(Block.of, lives)])
+    lives = [Block.of(Lifetime(names[t], size, t, t)) for t, size in scratches.items()]
+
+    def bound(within: Mapping[str, Within]) -> int:
+        return lower_bound([*share_memory(graph, kernels, layouts, within).blocks(), *lives])
+
+    within = choose_joins(joinable(graph, all_calls), bound)
+    sharing = share_memory(graph, kernels, layouts, within)
+    calls = [_remaining_calls(view, all_calls[view.node.output], sharing, within) for view in views]
+    plan = plan_memory([*sharing.blocks(), *lives])
 
     def buffer(name: str) -> Buffer:
+        if name in within:
+            place = within[name]
+            whole = buffer(place.whole)
+            return replace(whole, tensor=graph.tensors[name], offset=whole.offset + place.start, gap=place.gap)
         memory = sharing.memory(name)
         offset = plan.offsets[name] if memory is Memory.ARENA else sharing.offset_in_memory(name)
         return Buffer(graph.tensors[name], layouts[name], memory, offset)
@@ -211,8 +236,7 @@ def _schedule(graph: Graph, kernels: Mapping[str, Kernel]) -> tuple[tuple[Step, 
     complete = _completion(graph, {graph.nodes[t].output: index for index, t in enumerate(computing)})
     steps = []
     for index, t in enumerate(computing):
-        node = graph.nodes[t]
-        view = View.of(graph, node)
+        node, view = graph.nodes[t], views[t]
         steps.append(
             Step(
                 index=index,
@@ -229,13 +253,21 @@ def _schedule(graph: Graph, kernels: Mapping[str, Kernel]) -> tuple[tuple[Step, 
     return tuple(steps), plan
 
 
-def _remaining_calls(view: View, kernel: Kernel, sharing: Sharing) -> tuple[Call, ...]:
+def _remaining_calls(
+    view: View, calls: tuple[Call, ...], sharing: Sharing, within: Mapping[str, Within]
+) -> tuple[Call, ...]:
     """The kernel's calls but the copies of what is already in its place: call i of a movement copies its part i."""
-    calls = kernel.calls(view)
     parts = moved_parts(view)
     if not parts:
         return calls
-    return tuple(c for c, part in zip(calls, parts, strict=True) if not stays_in_place(view.node, part, sharing))
+    remaining: list[Call] = []
+    for i, (call, part) in enumerate(zip(calls, parts, strict=True)):
+        if part.name in within:
+            first = next(k for k, other in enumerate(parts) if other.name == part.name)
+            remaining += [copy_again(view, first, i)] if i > first else []
+        elif not stays_in_place(view.node, part, sharing):
+            remaining.append(call)
+    return tuple(remaining)
 
 
 def _completion(graph: Graph, steps: Mapping[str, int]) -> dict[str, int]:

@@ -10,6 +10,7 @@ from onebit.codegen.kernel import (
     Arg,
     Constant,
     Fields,
+    Gap,
     Input,
     Kernel,
     Literal,
@@ -50,6 +51,7 @@ def _params(view: View) -> Struct:
         "words": words_for(window.channels_in),
         "groups": window.groups(filters),
         "out_channels": filters.shape[0],
+        "gap": Gap(),
         "border": Constant("border", border.table) if border.table.size else None,
         **border.fields,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onebit.codegen.kernel import Arg, Constant, Fields, Input, Kernel, Output, Scratch, Struct, register_kernel
+from onebit.codegen.kernel import Arg, Constant, Fields, Gap, Input, Kernel, Output, Scratch, Struct, register_kernel
 from onebit.codegen.kernels.common import bias_of, constant, float_bounds, stage_params, window_fields
 from onebit.codegen.ops import ConvSign
 from onebit.core.graph import DType
@@ -23,6 +23,7 @@ def _conv_params(view: View) -> Struct:
         "in_channels": view.input(0).shape[3],
         "out_channels": view.input(1).shape[0],
         "zero_point": view.input(0).quant.zero_point,
+        "gap": Gap(),
     }
     return Struct("ob_conv2d_params", fields)
 
@@ -94,6 +95,7 @@ def _depthwise_params(view: View) -> Struct:
         "in_channels": x.shape[3],
         "multiplier": filters.shape[3] // x.shape[3],
         "zero_point": x.quant.zero_point,
+        "gap": Gap(),
     }
     return Struct("ob_depthwise_conv2d_params", fields)
 

@@ -28,6 +28,7 @@ from onebit.core.ops import (
     View,
 )
 
+_COPY = "ob_copy_strided"
 #: loops of ob_copy_strided around the contiguous run
 AXES = 4
 
@@ -67,8 +68,18 @@ def _copies(view: View) -> list[Call]:
     for i, (tensor, x, (target, source)) in enumerate(zip(moved, inputs, op.parts(view, inputs, output), strict=True)):
         pointer: Arg = constant(f"input{i}", tensor) if tensor.is_constant else Input(activations)
         activations += not tensor.is_constant
-        calls.append(Call("ob_copy_strided", (copy_fields(target, output, source, x), pointer, Output())))
+        calls.append(Call(_COPY, (copy_fields(target, output, source, x), pointer, Output())))
     return calls
+
+
+def copy_again(view: View, first: int, again: int) -> Call:
+    """The call for the part `again` of a movement where it is the part `first` too, which lies in the output."""
+    op = view.node.op
+    assert isinstance(op, Movement)
+    inputs = [np.empty(view.input(i).stored_shape, view.output.dtype.numpy) for i in op.moved(view)]
+    output = np.empty(view.output.stored_shape, view.output.dtype.numpy)
+    targets = [target for target, _ in op.parts(view, inputs, output)]
+    return Call(_COPY, (copy_fields(targets[again], output, targets[first], output), Output(), Output()))
 
 
 def _move(view: View) -> tuple[Call, ...]:
@@ -105,7 +116,6 @@ def _has(dtype: DType, view: View) -> bool:
 
 
 _FILLS = {DType.INT8: "ob_fill_i8", DType.FLOAT32: "ob_fill_f32", DType.BITS: "ob_fill_bits"}
-_COPY = "ob_copy_strided"
 _MOVEMENTS: tuple[type[Op], ...] = (Concatenation, Pack, Slice, Split, StridedSlice, Transpose)
 
 for _op in _MOVEMENTS:
