@@ -19,7 +19,7 @@ typedef struct {
   int32_t words;        /* words per input pixel */
   int32_t groups;       /* 1, or a divisor of words and of out_channels */
   int32_t out_channels;
-  int32_t gap; /* elements of the output, or words, between two pixels, see ob_common.h */
+  int32_t pitch; /* of int8 and float outputs, see ob_common.h */
   const int16_t *border;
   int32_t border_cols; /* classes of columns */
   int32_t border_skip; /* 1, or 0 where no pixel has all taps inside */

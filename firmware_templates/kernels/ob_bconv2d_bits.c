@@ -15,7 +15,6 @@ void ob_bconv2d_bits(const ob_bconv2d_params *params, const uint32_t *input, con
         }
         *output++ = word >> (32 - (end - first));
       }
-      output += params->gap;
     }
   }
 }

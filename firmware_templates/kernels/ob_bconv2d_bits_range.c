@@ -17,7 +17,6 @@ void ob_bconv2d_bits_range(const ob_bconv2d_params *params, const uint32_t *inpu
         }
         *output++ = (word >> (32 - (last - first))) ^ outside[first / 32];
       }
-      output += params->gap;
     }
   }
 }

@@ -17,7 +17,6 @@ void ob_bconv2d_bits_table(const ob_bconv2d_params *params, const uint32_t *inpu
         }
         *output++ = word >> (32 - (end - first));
       }
-      output += params->gap;
     }
   }
 }

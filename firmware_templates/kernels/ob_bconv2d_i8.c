@@ -3,14 +3,15 @@
 void ob_bconv2d_i8(const ob_bconv2d_params *params, const uint32_t *input, const uint32_t *filter,
                    const int32_t *multiplier, const int32_t *offset, int32_t shift, uint32_t *patch, int8_t *output) {
   const ob_bconv2d_shape shape = ob_bconv2d_shape_of(params);
+  int32_t at = 0;
   for (int32_t oy = 0; oy < params->window.out_h; ++oy) {
-    for (int32_t ox = 0; ox < params->window.out_w; ++ox) {
+    for (int32_t ox = 0; ox < params->window.out_w; ++ox, at += params->pitch) {
+      int8_t *out = output + at;
       const int16_t *correction = ob_bconv2d_gather(params, input, oy, ox, patch);
       for (int32_t o = 0; o < shape.out_channels; ++o) {
         const int32_t x = ob_bconv2d_x(&shape, patch, filter, o, correction);
-        *output++ = (int8_t)ob_clamp(ob_shift_right(x * multiplier[o] + offset[o], shift), -128, 127);
+        *out++ = (int8_t)ob_clamp(ob_shift_right(x * multiplier[o] + offset[o], shift), -128, 127);
       }
-      output += params->gap;
     }
   }
 }

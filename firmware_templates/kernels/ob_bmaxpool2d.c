@@ -1,6 +1,6 @@
 #include "ob_pool.h"
 
-void ob_bmaxpool2d(const ob_window *window, const uint32_t *input, int32_t words, int32_t gap, uint32_t *output) {
+void ob_bmaxpool2d(const ob_window *window, const uint32_t *input, int32_t words, uint32_t *output) {
   for (int32_t oy = 0; oy < window->out_h; ++oy) {
     const int32_t y0 = ob_max(oy * window->stride_h - window->pad_h, 0);
     const int32_t y1 = ob_min(oy * window->stride_h - window->pad_h + window->kernel_h, window->in_h);
@@ -17,7 +17,6 @@ void ob_bmaxpool2d(const ob_window *window, const uint32_t *input, int32_t words
         }
         *output++ = best;
       }
-      output += gap;
     }
   }
 }

@@ -1,6 +1,6 @@
 #include "ob_pool.h"
 
-void ob_bpool2d(const ob_window *window, const uint32_t *input, const uint32_t *minima, int32_t words, int32_t gap,
+void ob_bpool2d(const ob_window *window, const uint32_t *input, const uint32_t *minima, int32_t words,
                 uint32_t *output) {
   for (int32_t oy = 0; oy < window->out_h; ++oy) {
     const int32_t y0 = ob_max(oy * window->stride_h - window->pad_h, 0);
@@ -17,7 +17,6 @@ void ob_bpool2d(const ob_window *window, const uint32_t *input, const uint32_t *
         }
         *output++ = best ^ minima[c];
       }
-      output += gap;
     }
   }
 }

@@ -2,8 +2,8 @@
  *
  * Packed signs: bit 1 is -1, bit 0 is +1; channel c of a pixel is word c / 32, bit c % 32; unused bits are 0.
  * Tensors are [H, W, C] in row-major order, batch 1. Filters are [O, KH, KW, I].
- * `gap`: elements between the end of a pixel of the output and the start of the next, not written; 0 unless the output is
- * some channels of a larger map, in which it lies.
+ * `pitch`: elements from one pixel of the output to the next. Where it is more than the channels, the output is some
+ * channels of a larger map, in which it lies, and the others are left as they are.
  * All pointers must be aligned for their type and must not overlap unless a kernel says so.
  */
 #ifndef OB_COMMON_H

@@ -12,7 +12,7 @@ typedef struct {
   ob_window window;
   int32_t in_channels, out_channels;
   int32_t zero_point; /* of the input; unused for float */
-  int32_t gap;        /* elements of the output, or words, between two pixels, see ob_common.h */
+  int32_t pitch;      /* of int8 and float outputs, see ob_common.h */
 } ob_conv2d_params;
 
 /* int8 out, [OH, OW, O]. bias[o] is added to the accumulator. */

@@ -17,8 +17,10 @@ static void gather(const ob_conv2d_params *params, const float *input, int32_t o
 void ob_conv2d_f32(const ob_conv2d_params *params, const float *input, const float *filter, const float *bias,
                    float low, float high, float *patch, float *output) {
   const int32_t taps = params->window.kernel_h * params->window.kernel_w * params->in_channels;
+  int32_t at = 0;
   for (int32_t oy = 0; oy < params->window.out_h; ++oy) {
-    for (int32_t ox = 0; ox < params->window.out_w; ++ox) {
+    for (int32_t ox = 0; ox < params->window.out_w; ++ox, at += params->pitch) {
+      float *out = output + at;
       gather(params, input, oy, ox, patch);
       for (int32_t o = 0; o < params->out_channels; ++o) {
         float sum = 0.0f;
@@ -27,9 +29,8 @@ void ob_conv2d_f32(const ob_conv2d_params *params, const float *input, const flo
           sum += product;
         }
         sum += bias[o];
-        *output++ = sum < low ? low : (sum > high ? high : sum);
+        *out++ = sum < low ? low : (sum > high ? high : sum);
       }
-      output += params->gap;
     }
   }
 }

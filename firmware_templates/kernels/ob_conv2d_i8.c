@@ -6,17 +6,18 @@ void ob_conv2d_i8(const ob_conv2d_params *params, const int8_t *input, const int
   const int32_t taps = params->window.kernel_h * params->window.kernel_w * params->in_channels;
   const int32_t outputs = params->out_channels;
   const ob_requantize_params to_int8 = *stage;
+  int32_t at = 0;
   for (int32_t oy = 0; oy < params->window.out_h; ++oy) {
-    for (int32_t ox = 0; ox < params->window.out_w; ++ox) {
+    for (int32_t ox = 0; ox < params->window.out_w; ++ox, at += params->pitch) {
+      int8_t *out = output + at;
       ob_conv2d_gather(params, input, oy, ox, patch);
       for (int32_t o = 0; o < outputs; o += 4) {
         int32_t acc[4] = {0, 0, 0, 0};
         ob_dot4_i8(patch, filter, taps, o, outputs, acc);
         for (int32_t i = 0; i < ob_min(4, outputs - o); ++i) {
-          *output++ = (int8_t)ob_requantize(acc[i] + bias[o + i], q[o + i], exponent[o + i], o + i, &to_int8);
+          *out++ = (int8_t)ob_requantize(acc[i] + bias[o + i], q[o + i], exponent[o + i], o + i, &to_int8);
         }
       }
-      output += params->gap;
     }
   }
 }

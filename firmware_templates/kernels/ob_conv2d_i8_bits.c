@@ -19,7 +19,6 @@ void ob_conv2d_i8_bits(const ob_conv2d_params *params, const int8_t *input, cons
           word = 0u;
         }
       }
-      output += params->gap;
     }
   }
 }

@@ -25,7 +25,6 @@ void ob_conv2d_i8_bits_dsp(const ob_conv2d_params *params, const int8_t *input, 
         }
         *output++ = word >> ((32 - end) & ~3);
       }
-      output += params->gap;
     }
   }
 }

@@ -14,7 +14,7 @@ typedef struct {
   ob_window window;
   int32_t in_channels, multiplier;
   int32_t zero_point; /* of the input; unused for float */
-  int32_t gap;        /* elements of the output between two pixels, see ob_common.h */
+  int32_t pitch;      /* see ob_common.h */
 } ob_depthwise_conv2d_params;
 
 /* Where a tap reads: an element of the input and one of the filter. */

@@ -60,23 +60,24 @@ void ob_depthwise_conv2d_i8(const ob_depthwise_conv2d_params *params, const int8
                             const ob_requantize_params *stage, ob_depthwise_tap *taps, int8_t *output) {
   const int32_t outputs = params->in_channels * params->multiplier;
   const int32_t fours = params->multiplier == 1 ? outputs - outputs % 4 : 0;
-  const int32_t pitch = outputs + params->gap;
   const int32_t zero_point = params->zero_point;
   const ob_requantize_params to_int8 = *stage;
+  int32_t at = 0;
   for (int32_t oy = 0; oy < params->window.out_h; ++oy) {
-    for (int32_t ox = 0; ox < params->window.out_w; ++ox, output += pitch) {
+    for (int32_t ox = 0; ox < params->window.out_w; ++ox, at += params->pitch) {
+      int8_t *out = output + at;
       const int32_t count = ob_depthwise_list(params, oy, ox, taps);
       int32_t o = 0;
       for (; o < fours; o += 4) {
         int32_t acc[4];
         dot4(taps, count, input + o, filter + o, zero_point, acc);
         for (int32_t k = o; k < o + 4; ++k) {
-          output[k] = (int8_t)ob_requantize(acc[k - o] + bias[k], q[k], exponent[k], k, &to_int8);
+          out[k] = (int8_t)ob_requantize(acc[k - o] + bias[k], q[k], exponent[k], k, &to_int8);
         }
       }
       for (; o < outputs; ++o) {
         const int32_t acc = dot1(taps, count, input + o / params->multiplier, filter + o, zero_point) + bias[o];
-        output[o] = (int8_t)ob_requantize(acc, q[o], exponent[o], o, &to_int8);
+        out[o] = (int8_t)ob_requantize(acc, q[o], exponent[o], o, &to_int8);
       }
     }
   }

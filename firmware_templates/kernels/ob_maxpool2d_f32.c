@@ -1,11 +1,13 @@
 #include "ob_pool.h"
 
-void ob_maxpool2d_f32(const ob_window *window, const float *input, int32_t channels, float low, float high, int32_t gap,
+void ob_maxpool2d_f32(const ob_window *window, const float *input, int32_t channels, float low, float high, int32_t pitch,
                       float *output) {
+  int32_t at = 0;
   for (int32_t oy = 0; oy < window->out_h; ++oy) {
     const int32_t y0 = ob_max(oy * window->stride_h - window->pad_h, 0);
     const int32_t y1 = ob_min(oy * window->stride_h - window->pad_h + window->kernel_h, window->in_h);
-    for (int32_t ox = 0; ox < window->out_w; ++ox) {
+    for (int32_t ox = 0; ox < window->out_w; ++ox, at += pitch) {
+      float *out = output + at;
       const int32_t x0 = ob_max(ox * window->stride_w - window->pad_w, 0);
       const int32_t x1 = ob_min(ox * window->stride_w - window->pad_w + window->kernel_w, window->in_w);
       for (int32_t c = 0; c < channels; ++c) {
@@ -16,9 +18,8 @@ void ob_maxpool2d_f32(const ob_window *window, const float *input, int32_t chann
             best = v > best ? v : best;
           }
         }
-        *output++ = best < low ? low : (best > high ? high : best);
+        *out++ = best < low ? low : (best > high ? high : best);
       }
-      output += gap;
     }
   }
 }

@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from onebit.codegen import Program, compile_graph, find_target
 from onebit.codegen.generate import random_inputs
-from onebit.codegen.kernel import KERNELS, Kernel, Output
+from onebit.codegen.kernel import KERNELS, Kernel, Output, knows_pitch
 from onebit.codegen.planner import Lifetime
 from onebit.codegen.schedule import Buffer, Step
 from onebit.codegen.sharing import Memory, Origin, Sharing, Value, cut
@@ -145,13 +145,17 @@ def random_nets(draw: st.DrawFn) -> Graph:
         net.now = draw(st.sampled_from(values))
         alike = [v.name for v in values if v.shape == net.now.shape]
         joinable = [v.name for v in values if v.shape[2:] == net.now.shape[2:]]
-        match draw(st.sampled_from(["conv", "relu", "add", "rows", "channels", "piece", "sign", "pool", "reshape"])):
+        match draw(
+            st.sampled_from(["conv", "relu", "add", "rows", "channels", "piece", "sign", "pool", "reshape", "repeated"])
+        ):
             case "conv":
                 net.conv(draw(st.sampled_from([3, 4])), (1, 1), quant=quant)
             case "relu":
                 net.node(Relu(), dtype=I8, quant=quant)
             case "add":
                 net.node(Add(), draw(st.sampled_from(alike)), dtype=I8, quant=quant)
+            case "repeated":
+                net.node(Concatenation(3), net.now.name, dtype=I8, quant=quant)
             case "rows":
                 net.node(Concatenation(1), draw(st.sampled_from(joinable)), dtype=I8, quant=quant)
             case "channels":
@@ -254,7 +258,7 @@ def test_channels_are_computed_where_they_are_joined() -> None:
     (step,) = [step for step in program.steps if step.node.op.name == "CONCATENATION"]
     assert len(step.calls) == 1
     part = program.step_of("conv_2d_1").output  # type: ignore[union-attr]
-    assert (part.offset, part.gap) == (step.output.offset, 5 * 4)
+    assert (part.offset, part.gap) == (step.output.offset + 5 * 4, 5 * 4)
     # the first part, the join, and the scratch memory of the convolution that writes there
     assert program.arena_bytes == program.plan.lower_bound_bytes == (5 + 7) * 16 * 4 + 5 * 4
 
@@ -315,6 +319,19 @@ def test_every_kernel_that_may_write_over_an_operand_does_so_in_some_net() -> No
     # float operands of a comparison are larger than its truth values, int8 ones are smaller than float results
     never = {"ob_greater_f32", "ob_greater_equal_f32", "ob_dequantize_i8_f32"}
     assert {k.function for k in KERNELS if k.in_place is not nowhere} - seen == never
+
+
+def test_every_kernel_that_can_compute_some_channels_of_a_map_does_so_in_some_net() -> None:
+    """On cores with and without the DSP extension, which has a convolution of its own."""
+    joins = ("dense_block", "inception", "joined_channels", "grown_shortcut")
+    nets = [graph_of(f"{name}_{dtype.value}") for name in joins for dtype in (F32, I8)] + [graph_of("joined_stages")]
+    seen, able = set(), set()
+    for target in (HOST, find_target("cortex-m0plus")):
+        for step in (step for net in nets for step in compile_graph(net, target).steps):
+            seen |= {step.kernel.function} if step.output.gap else set()
+        for step in (step for name in NETS for step in compile_graph(graph_of(name), target).steps):
+            able |= {step.kernel.function for call in step.calls if any(map(knows_pitch, call.args))}
+    assert seen == able
 
 
 # ---------------------------------------------------------------------------------------------------------------- rules

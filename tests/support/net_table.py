@@ -248,6 +248,47 @@ def inception(dtype: DType) -> Graph:
     return net.node(Concatenation(3), branches[3], dtype=dtype, quant=quant).pool(6).graph()
 
 
+def joined_channels(dtype: DType) -> Graph:
+    """Every kind of operator that can compute some channels of a map; one part stands twice, one is read elsewhere."""
+    quant = _quant(0.05, 3) if dtype is I8 else None
+    net = Net((1, 5, 6, 4), dtype, INT8_INPUT if dtype is I8 else None).conv(8, quant=quant)
+    stem, parts = net.now.name, []
+    for make in (
+        lambda: net.conv(5, (1, 1), quant=quant),
+        lambda: net.depthwise(quant=quant),
+        lambda: net.node(MaxPool2d(PoolWindow((3, 3), (1, 1), SAME)), dtype=dtype, quant=quant),
+        lambda: net.average((3, 3), (1, 1), SAME),
+        lambda: net.quantize().bconv(7, to=dtype, quant=quant),
+    ):
+        back_to(net, stem)
+        parts.append(make().now.name)
+    back_to(net, parts[0]).node(Concatenation(3), *parts[1:], parts[2], stem, dtype=dtype, quant=quant)
+    return net.quantize().bconv(10).graph()
+
+
+def grown_shortcut(dtype: DType) -> Graph:
+    """Blocks that double the channels and halve the map, the shortcut pooled and repeated; the join is the output."""
+    quant = _quant(0.05, 3) if dtype is I8 else None
+    net = Net((1, 8, 8, 3), dtype, INT8_INPUT if dtype is I8 else None).conv(8, quant=quant)
+    for _ in range(2):
+        stream = net.now.name
+        branch = net.quantize().bconv(2 * net.now.shape[3], stride=(2, 2), to=dtype, quant=quant).now.name
+        pooled = back_to(net, stream).average().now.name
+        net.node(Concatenation(3), pooled, dtype=dtype, quant=quant).node(Add(), branch, dtype=dtype, quant=quant)
+    shortcut = net.conv(5, (1, 1), quant=quant).now.name
+    return net.node(Concatenation(3), shortcut, dtype=dtype, quant=quant).graph()
+
+
+def joined_stages() -> Graph:
+    """int8 output stages with a multiplier, a table and segments, joined."""
+    net, quant = Net((1, 4, 5, 64), seed=4).quantize(), _quant(1.0, 0)
+    signs, bent = net.now.name, np.where(np.arange(6) % 2, 0.25, -0.25)
+    table = net.bconv(6, (1, 1), to=I8, quant=quant, multiplier=bent, activation=Activation.RELU).now.name
+    segments = back_to(net, signs).bconv(6, to=I8, quant=quant, multiplier=bent, activation=Activation.RELU).now.name
+    back_to(net, signs).bconv(5, to=I8, quant=quant)
+    return net.node(Concatenation(3), table, segments, dtype=I8, quant=quant).quantize().bconv(4).graph()
+
+
 def bordered(dtype: DType) -> Graph:
     """PyTorch's padding at stride 2, which is not SAME: borders in front of convolutions, one wider than the kernel."""
     quant = _quant(0.05, 3) if dtype is I8 else None
@@ -381,8 +422,10 @@ NETS: dict[str, Callable[[], Any]] = {
     **{f"{name}_{dtype.value}": (lambda n=net, d=dtype: n(d)) for dtype in (F32, I8)
        for name, net in (("depthwise", depthwise), ("averages", averages), ("reductions", reductions))},
     **{f"{net.__name__}_{dtype.value}": (lambda n=net, d=dtype: n(d))
-       for net in (joined_rows, joined_twice, residual_chain, dense_block, inception, bordered, halves)
+       for net in (joined_rows, joined_twice, residual_chain, dense_block, inception, bordered, halves,
+                   joined_channels, grown_shortcut)
        for dtype in (F32, I8)},
+    "joined_stages": joined_stages,
     "bordered_bits": lambda: bordered_bits().bconv(5, padding=VALID),
     "bordered_bits_dequantized": lambda: bordered_bits().dequantize(),
     "copy": lambda: Net((1, 3, 5, 2)).reshape(1, 30),

@@ -15,7 +15,7 @@ from typing import Any, Final
 import jinja2
 import numpy as np
 
-from onebit.codegen.kernel import Arg, Constant, Fields, Gap, Input, Literal, Output, Scratch, Struct
+from onebit.codegen.kernel import Arg, Constant, Fields, Input, Literal, Output, Pitch, Scratch, Struct
 from onebit.codegen.kernels.common import as_c
 from onebit.codegen.options import OPTIMIZE_FLAGS, Arena, Optimize
 from onebit.codegen.planner import ALIGNMENT
@@ -235,7 +235,7 @@ def _macros(program: Program, upper: str, arena: Arena) -> tuple[tuple[str, str]
 def _layer(program: Program, step: Step, name: str) -> LayerText:
     params: list[ParamsText] = []
 
-    def constant(arg: Constant | Gap) -> str:
+    def constant(arg: Constant | Pitch) -> str:
         return _argument(program, step, arg, name)
 
     def argument(arg: Arg) -> str:
@@ -265,8 +265,8 @@ def _argument(program: Program, step: Step, arg: Arg, name: str) -> str:
         return _pointer(step.inputs[arg.index], const=True, first=arg.offset)
     if isinstance(arg, Output):
         return _pointer(step.output, const=False, first=arg.offset)
-    if isinstance(arg, Gap):
-        return str(step.output.gap // step.output.tensor.dtype.numpy.itemsize)
+    if isinstance(arg, Pitch):
+        return str(step.output.pitch // step.output.tensor.dtype.numpy.itemsize)
     if isinstance(arg, Constant):
         return constant_name(*program.arrays[array_key(arg)], name)
     if isinstance(arg, Scratch):
@@ -328,8 +328,8 @@ def _tolerance(output: Tensor, selftest: SelfTest) -> str:
     return float_literal(float(1e-5 * max(1.0, float(np.ptp(selftest.y)))))
 
 
-def _struct_fields(fields: Fields, text: Callable[[Constant | Gap], str], indent: str = "") -> tuple[str, ...]:
-    """Designated initialisers, one per line, commas included; `text` names an array and counts a gap."""
+def _struct_fields(fields: Fields, text: Callable[[Constant | Pitch], str], indent: str = "") -> tuple[str, ...]:
+    """Designated initialisers, one per line, commas included; `text` names an array and counts a pitch."""
     lines: list[str] = []
     for key, value in fields.items():
         if isinstance(value, Mapping):

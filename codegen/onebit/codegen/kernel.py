@@ -42,8 +42,8 @@ def stored_bytes(tensor: Tensor, layout: Layout) -> int:
     return tensor.shape[-1] * (-(-pixels // 32)) * 4
 
 
-#: fields of a struct: a constant array is a pointer to it, None a null pointer, a mapping a nested struct, a gap an int
-Fields = Mapping[str, "int | Constant | Gap | Fields | None"]
+#: fields of a struct: a constant array is a pointer to it, None a null pointer, a mapping a nested struct
+Fields = Mapping[str, "int | Constant | Pitch | Fields | None"]
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Gap:
-    """Argument or field: elements between the end of a pixel of the node's output and the start of the next.
+class Pitch:
+    """Argument or field: elements from one pixel of the node's output to the next.
 
-    A kernel that is given it leaves them as they are, so that its output can lie among the channels of a larger map.
+    A kernel that is given it writes its own channels only, so that its output can lie among those of a larger map.
     """
 
 
@@ -101,7 +101,7 @@ class Literal:
     value: int | float
 
 
-Arg = Input | Output | Gap | Scratch | Struct | Constant | Literal
+Arg = Input | Output | Pitch | Scratch | Struct | Constant | Literal
 
 
 def constants_of(arg: Arg) -> Iterator[Constant]:
@@ -120,9 +120,11 @@ def _constants_in(fields: Fields) -> Iterator[Constant]:
             yield from _constants_in(value)
 
 
-def knows_gaps(arg: Arg) -> bool:
-    """Whether an argument is, or holds, the gap between pixels."""
-    return isinstance(arg, Gap) or (isinstance(arg, Struct) and any(isinstance(v, Gap) for v in arg.fields.values()))
+def knows_pitch(arg: Arg) -> bool:
+    """Whether an argument is, or holds, the pitch of the output."""
+    return isinstance(arg, Pitch) or (
+        isinstance(arg, Struct) and any(isinstance(v, Pitch) for v in arg.fields.values())
+    )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from onebit.codegen.kernel import Call, Kernel, Layout, knows_gaps, stored_bytes
+from onebit.codegen.kernel import Call, Kernel, Layout, knows_pitch, stored_bytes
 from onebit.codegen.planner import Lifetime
 from onebit.codegen.sharing import Content, Memory, Origin, Sharing, Value, cut
 from onebit.core.graph import Array, Graph, Node
@@ -82,7 +82,7 @@ def joinable(graph: Graph, calls: Mapping[str, Sequence[Call]]) -> dict[str, Wit
     found: dict[str, Within] = {}
     for node in graph.nodes:
         for part in moved_parts(View.of(graph, node)):
-            kernel_can = any(knows_gaps(arg) for call in calls.get(part.name, ()) for arg in call.args)
+            kernel_can = any(knows_pitch(arg) for call in calls.get(part.name, ()) for arg in call.args)
             read_once = part.name not in graph.outputs and graph.consumers(part.name) == (node,)
             if part.gap and kernel_can and read_once:
                 found.setdefault(part.name, Within(node.output, part.target, part.gap))

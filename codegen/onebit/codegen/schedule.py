@@ -54,11 +54,16 @@ class Buffer:
         return stored_bytes(self.tensor, self.layout)
 
     @property
+    def pitch(self) -> int:
+        """Bytes from the start of a pixel to that of the next, of a layout with the channels innermost."""
+        return self.tensor.stored_shape[-1] * self.tensor.dtype.numpy.itemsize + self.gap
+
+    @property
     def runs(self) -> tuple[int, int]:
         """Number of runs of contiguous bytes, and bytes of each; they start `gap` bytes behind each other's ends."""
         if not self.gap:
             return 1, self.nbytes
-        run = self.tensor.stored_shape[-1] * self.tensor.dtype.numpy.itemsize
+        run = self.pitch - self.gap
         return self.nbytes // run, run
 
 

@@ -10,7 +10,6 @@ from onebit.codegen.kernel import (
     Arg,
     Constant,
     Fields,
-    Gap,
     Input,
     Kernel,
     Literal,
@@ -20,7 +19,7 @@ from onebit.codegen.kernel import (
     register_kernel,
 )
 from onebit.codegen.kernels.border import corrections
-from onebit.codegen.kernels.common import constant, window_fields
+from onebit.codegen.kernels.common import constant, pitch_of, window_fields
 from onebit.codegen.ops import (
     BinaryConvBitTable,
     BinaryConvRange,
@@ -51,7 +50,7 @@ def _params(view: View) -> Struct:
         "words": words_for(window.channels_in),
         "groups": window.groups(filters),
         "out_channels": filters.shape[0],
-        "gap": Gap(),
+        "pitch": pitch_of(view),
         "border": Constant("border", border.table) if border.table.size else None,
         **border.fields,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onebit.codegen.kernel import Constant, Fields, Literal, Struct
+from onebit.codegen.kernel import Constant, Fields, Literal, Pitch, Struct
 from onebit.core.graph import Array, DType, Tensor
 from onebit.core.ops import Activation, Axis, Requantization, View
 
@@ -46,6 +46,11 @@ def float_bounds(activation: Activation) -> tuple[Literal, Literal]:
     """Clamp range of a float kernel."""
     low, high = activation.bounds
     return Literal(low), Literal(high)
+
+
+def pitch_of(view: View) -> Pitch | int:
+    """The field `pitch` of convolutions; kernels that write packed bits do not use it."""
+    return 0 if view.output.dtype is DType.BITS else Pitch()
 
 
 def pixels(tensor: Tensor) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from onebit.codegen.kernel import Arg, Constant, Fields, Gap, Input, Kernel, Output, Scratch, Struct, register_kernel
-from onebit.codegen.kernels.common import bias_of, constant, float_bounds, stage_params, window_fields
+from onebit.codegen.kernel import Arg, Constant, Fields, Input, Kernel, Output, Pitch, Scratch, Struct, register_kernel
+from onebit.codegen.kernels.common import bias_of, constant, float_bounds, pitch_of, stage_params, window_fields
 from onebit.codegen.ops import ConvSign
 from onebit.core.graph import DType
 from onebit.core.ops import Conv2d, DepthwiseConv2d, FullyConnected, View
@@ -23,7 +23,7 @@ def _conv_params(view: View) -> Struct:
         "in_channels": view.input(0).shape[3],
         "out_channels": view.input(1).shape[0],
         "zero_point": view.input(0).quant.zero_point,
-        "gap": Gap(),
+        "pitch": pitch_of(view),
     }
     return Struct("ob_conv2d_params", fields)
 
@@ -95,7 +95,7 @@ def _depthwise_params(view: View) -> Struct:
         "in_channels": x.shape[3],
         "multiplier": filters.shape[3] // x.shape[3],
         "zero_point": x.quant.zero_point,
-        "gap": Gap(),
+        "pitch": Pitch(),
     }
     return Struct("ob_depthwise_conv2d_params", fields)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from onebit.codegen.kernel import Arg, Constant, Gap, Input, Kernel, Layout, Literal, Output, Struct, register_kernel
+from onebit.codegen.kernel import Arg, Constant, Input, Kernel, Layout, Literal, Output, Pitch, Struct, register_kernel
 from onebit.codegen.kernels.common import constant, float_bounds, over_operands, over_window, pixels, window_fields
 from onebit.codegen.ops import BinaryPool, ConvertLayout, Int8Sign
 from onebit.core.graph import DType
@@ -105,25 +105,25 @@ def _over_signs(view: View) -> tuple[int, ...]:
 
 
 def _bmaxpool(view: View) -> tuple[Arg, ...]:
-    return _pool_window(view), Input(), Literal(view.input(0).stored_shape[-1]), Gap(), Output()
+    return _pool_window(view), Input(), Literal(view.input(0).stored_shape[-1]), Output()
 
 
 def _bpool(view: View) -> tuple[Arg, ...]:
-    window, bits, *rest = _bmaxpool(view)
-    return window, bits, constant("minima", view.input(1)), *rest
+    window, bits, words, output = _bmaxpool(view)
+    return window, bits, constant("minima", view.input(1)), words, output
 
 
 def _pool_i8(view: View) -> tuple[Arg, ...]:
     op = view.node.op
     assert isinstance(op, (AveragePool2d, MaxPool2d))
     bounds = (Literal(v) for v in op.activation.quantized_bounds(view.output.quant))
-    return _pool_window(view), Input(), Literal(view.input(0).shape[3]), *bounds, Gap(), Output()
+    return _pool_window(view), Input(), Literal(view.input(0).shape[3]), *bounds, Pitch(), Output()
 
 
 def _pool_f32(view: View) -> tuple[Arg, ...]:
     op = view.node.op
     assert isinstance(op, (AveragePool2d, MaxPool2d))
-    return _pool_window(view), Input(), Literal(view.input(0).shape[3]), *float_bounds(op.activation), Gap(), Output()
+    return _pool_window(view), Input(), Literal(view.input(0).shape[3]), *float_bounds(op.activation), Pitch(), Output()
 
 
 def _softmax_i8(view: View) -> tuple[Arg, ...]:
