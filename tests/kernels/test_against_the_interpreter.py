@@ -165,6 +165,16 @@ def test_output_stages_on_an_emulated_core(name: str) -> None:
     assert stages[name] in {step.kernel for step in result.steps}
 
 
+def test_channels_computed_in_a_join_on_an_emulated_core() -> None:
+    """Each part is reported pixel by pixel, and compared as if it lay alone."""
+    model = write_model(graph_of("joined_channels_int8"))
+    result = simulate(model, "random:2", target="cortex-m4", layers=True, emulator="unicorn")
+    assert result.ok, result.first_mismatch
+    assert result.layers is not None
+    compared = {layer.tensor: layer.outputs_compared for layer in result.layers}
+    assert compared["conv_2d_1"] == 2 * 30 * 5 and compared["concatenation_7"] == 2 * 30 * (5 + 8 + 8 + 8 + 7 + 8 + 8)
+
+
 def check_build(compiler: Compiler, folder: Path, truth: Truth, *extra: str, dsp: bool = False) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(targets.TARGETS, HOST_DSP.name, HOST_DSP)
