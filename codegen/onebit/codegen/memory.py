@@ -96,12 +96,14 @@ def choose_joins(candidates: Mapping[str, Within], bound: Callable[[Mapping[str,
     tried, down to single values, those computed last first.
     """
     chosen: dict[str, Within] = {}
+    if not candidates:
+        return chosen
     least = bound(chosen)
     pending = [list(candidates.items())[::-1]]
     while pending:
         some = pending.pop()
         together = {**chosen, **dict(some)}
-        needed = bound(together) if some else least + 1
+        needed = bound(together)
         if needed <= least:
             chosen, least = together, needed
         elif len(some) > 1:
