@@ -32,6 +32,11 @@ class TwoInputs(nn.Module):
         return x.flatten(1) if y is None else y.flatten(1)
 
 
+class TwoNeededInputs(nn.Module):
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return (x * mask).flatten(1)
+
+
 class TwoOutputs(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x.flatten(1), x
@@ -110,6 +115,7 @@ def ternary() -> nn.Module:
 CASES: dict[str, tuple[Callable[[], nn.Module], type[OnebitError], str]] = {
     "branches on values": (Branching, BadInputError, r"^Branching.*: torch.fx cannot trace .*must not branch"),
     "two inputs": (TwoInputs, BadInputError, r"^TwoInputs: the model takes 2 inputs"),
+    "two inputs, both needed": (TwoNeededInputs, BadInputError, r"^TwoNeededInputs: the model takes 2 inputs"),
     "two outputs": (TwoOutputs, BadInputError, r"^TwoOutputs: the model does not return one tensor"),
     "a batch of one only": (OneSample, BadInputError, r"^OneSample: the model returns \[1, 384\] for 2 samples"),
     "a value that is overwritten and read": (

@@ -9,6 +9,7 @@ Legend: N batch, C channels, H height, W width; torch tensors are NCHW or [N, fe
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -69,6 +70,8 @@ def trace(source: nn.Module, example_input: Tensor) -> Traced:
     name = type(source).__name__
     module = copy.deepcopy(source).cpu().float().eval()
     _refuse_not_finite(module)
+    parameters = inspect.signature(module.forward).parameters.values()
+    _refuse_several_inputs(sum(p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters), name)
     x = torch.zeros(BATCH, *example_input.shape[1:])
     _try_out(module, x, name)
     tracer = _Tracer()
@@ -77,15 +80,19 @@ def trace(source: nn.Module, example_input: Tensor) -> Traced:
     graph_module = _traced(tracer, root)
     _separate_parts(graph_module)
     placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
-    if len(placeholders) != 1:
-        raise BadInputError(
-            f"the model takes {len(placeholders)} inputs",
-            where=name,
-            fix="give forward() exactly one tensor, a batch of images or vectors",
-        )
+    _refuse_several_inputs(len(placeholders), name)
     values = _Simplifier(graph_module, x).run()
     shapes = {node: (1, *value.shape[1:]) for node, value in values.items()}
     return Traced(module, graph_module, shapes)
+
+
+def _refuse_several_inputs(count: int, name: str) -> None:
+    if count > 1:
+        raise BadInputError(
+            f"the model takes {count} inputs",
+            where=name,
+            fix="give forward() exactly one tensor, a batch of images or vectors",
+        )
 
 
 def _refuse_not_finite(module: nn.Module) -> None:
