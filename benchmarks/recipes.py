@@ -62,7 +62,7 @@ def _time(recipe: Recipe, data: Dataset, threads: int) -> dict[str, Any]:
         device = torch.device("cpu")
         images = TensorImages(data, recipe.preprocessing, device)
         batches = TrainBatches(images, recipe.batch_size, recipe.augmentation, seed=1)
-        batches.epoch = batches.epochs - 1 if recipe.augmentation.crop is None else batches.epochs
+        batches.epoch = batches.epochs  # the end of the run, where crops have their whole size
         net = recipe.model().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         attached = [method.attach(net) for method in recipe.methods]
         optimizer = recipe.optimizer.build(net, recipe.schedule.peak)

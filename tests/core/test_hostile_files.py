@@ -14,6 +14,7 @@ from onebit.core import DType, Graph, evaluate, read_model, write_model
 from onebit.core.errors import BadInputError, OnebitError, SpecError
 from onebit.core.flatbuffer.encode import Encoder
 from support.files import Record, all_small_files, edited, int8_net, operator, subgraph
+from support.fuzz.mutants import mutated_bytes
 from support.nets import Net
 
 
@@ -119,30 +120,6 @@ def test_many_tensors_on_one_large_buffer_cost_no_copies() -> None:
     assert peak < 50_000_000
 
 
-def mutated(rng: np.random.Generator, content: bytes) -> bytes:
-    """One corruption: truncation, flipped bits, other bytes, extreme or shifted words, or bytes copied elsewhere."""
-    data, kind = bytearray(content), int(rng.integers(6))
-    if kind == 0:
-        return bytes(data[: rng.integers(len(data))])
-    for _ in range(rng.integers(1, 4)):
-        at = int(rng.integers(len(data) - 8))
-        word = at & ~3
-        if kind == 1:
-            data[at] ^= 1 << int(rng.integers(8))
-        elif kind == 2:
-            data[at] = int(rng.integers(256))
-        elif kind == 3:
-            value = int(rng.choice([0, 1, 4, 8, 2**31 - 1, 2**31, 2**32 - 1, len(data), len(data) - 4]))
-            data[word : word + 4] = value.to_bytes(4, "little")
-        elif kind == 4:
-            value = int.from_bytes(data[word : word + 4], "little") + int(rng.integers(-16, 17))
-            data[word : word + 4] = (value % 2**32).to_bytes(4, "little")
-        else:
-            source, size = int(rng.integers(len(data) - 8)), int(rng.integers(1, 9))
-            data[at : at + size] = data[source : source + size]
-    return bytes(data)
-
-
 FILES = all_small_files()
 CORRUPTIONS = 400
 
@@ -153,7 +130,7 @@ def test_random_corruptions(name: str, rng: np.random.Generator) -> None:
     content = FILES[name]
     errors = []
     for i in range(CORRUPTIONS):
-        damaged = mutated(rng, content)
+        damaged = mutated_bytes(rng, content)
         start = time.perf_counter()
         try:
             graph = read_model(damaged)

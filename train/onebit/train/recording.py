@@ -113,7 +113,7 @@ def metrics_text(rows: Sequence[EpochRow]) -> str:
         values = {**asdict(row), "train_loss": f"{row.train_loss:.6f}", "lr": f"{row.lr:.6g}"}
         values |= {
             "seconds": f"{row.seconds:.2f}",
-            "val_accuracy": "" if row.val_accuracy != row.val_accuracy else row.val_accuracy,
+            "val_accuracy": "" if math.isnan(row.val_accuracy) else row.val_accuracy,
         }
         values |= {name: f"{getattr(row, name):.6f}" for name in ("flips", "never_flipped", "clamped", "entropy")}
         writer.writerow(values.values())
