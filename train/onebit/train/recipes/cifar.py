@@ -64,7 +64,7 @@ CIFAR10 = Recipe(
     dataset="cifar10",
     input_shape=(3, 32, 32),
     classes=CIFAR10_NAMES,
-    epochs=80,
+    epochs=60,
     batch_size=128,
     schedule=CosineSchedule(peak=4e-3, warmup_epochs=1.0),
     augmentation=Augmentation(flip=True, crop=RandomCrop(32, pad=4, small_size=24, small_until=0.8)),
@@ -78,10 +78,10 @@ COMPARISON = replace(
     name="cifar10-comparison",
     description="width-16 residual CNN on 10,000 images: what methods are compared on (--method)",
     model=comparison_net,
-    epochs=20,
+    epochs=10,
     augmentation=Augmentation(flip=True, crop=RandomCrop(24, pad=0)),
     train_images=10_000,
-    validate_every=20,
+    validate_every=10,
 )
 
 VGG_W32 = replace(
