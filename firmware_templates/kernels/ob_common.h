@@ -20,6 +20,8 @@
 /* Starts at a multiple of 4 bytes, whatever its type. */
 #define OB_ALIGNED __attribute__((aligned(4)))
 #else
+#include <string.h>
+
 #define OB_NOINLINE
 #define OB_UNUSED
 #define OB_INFINITY (1.0f / 0.0f)
@@ -54,6 +56,27 @@ static inline uint32_t ob_bits_of(float x) {
     uint32_t bits;
   } both = {x};
   return both.bits;
+}
+
+/* The float that has these bits. */
+static inline float ob_float_of(uint32_t x) {
+  const union {
+    uint32_t bits;
+    float value;
+  } both = {x};
+  return both.value;
+}
+
+/* The word at `place`, which was written as smaller elements: a copy is what the aliasing rules allow, and compiles to
+ * one load. The builtin stays one under -ffreestanding, where a plain memcpy is a call. */
+static inline uint32_t ob_load_word(const void *place) {
+  uint32_t word;
+#if defined(__GNUC__) || defined(__clang__)
+  __builtin_memcpy(&word, place, sizeof word);
+#else
+  memcpy(&word, place, sizeof word);
+#endif
+  return word;
 }
 
 static inline int32_t ob_max(int32_t a, int32_t b) { return a > b ? a : b; }

@@ -2,8 +2,6 @@
 #ifndef OB_CONV2D_CORE_H
 #define OB_CONV2D_CORE_H
 
-#include <string.h>
-
 #include "ob_conv2d.h"
 
 #if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP
@@ -49,18 +47,6 @@ static inline int32_t ob_add_products(uint32_t x, uint32_t w, int32_t acc) {
   const int32_t w_high = (int32_t)(w >> 16) - (int32_t)((w >> 31) << 16);
   return acc + low * w_low + high * w_high;
 #endif
-}
-
-/* The word at `place`, which was written as int16: a copy is what the aliasing rules allow, and compiles to one load.
- * The builtin stays one under -ffreestanding, where a plain memcpy is a call. */
-static inline uint32_t ob_load_word(const void *place) {
-  uint32_t word;
-#if defined(__GNUC__)
-  __builtin_memcpy(&word, place, sizeof word);
-#else
-  memcpy(&word, place, sizeof word);
-#endif
-  return word;
 }
 
 /* Add the dot products for four channels to acc: `patch` has an even number of int16, `quad` points to filters

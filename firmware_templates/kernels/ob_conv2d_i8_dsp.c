@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "ob_conv2d_core.h"
 
 void ob_conv2d_i8_dsp(const ob_conv2d_params *params, const int8_t *input, const uint32_t *filter, const int32_t *bias,

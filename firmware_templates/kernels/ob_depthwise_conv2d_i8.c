@@ -2,7 +2,6 @@
 
 #if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP
 #include <arm_acle.h>
-#include <string.h>
 #endif
 
 /* Accumulator of one channel, whose values are `input` and `filter` at the taps. */
@@ -26,10 +25,8 @@ static inline void dot4(const ob_depthwise_tap *taps, int32_t count, const int8_
 #if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP
   const int16x2_t minus = (int16x2_t)(((uint32_t)-zero_point & 0xFFFFu) * 0x10001u);
   for (int32_t i = 0; i < count; ++i) {
-    uint32_t x;
-    uint32_t w;
-    memcpy(&x, input + taps[i].x, 4);
-    memcpy(&w, filter + taps[i].w, 4);
+    const uint32_t x = ob_load_word(input + taps[i].x);
+    const uint32_t w = ob_load_word(filter + taps[i].w);
     const int32_t x02 = (int32_t)__sxtab16(minus, (int8x4_t)x);
     const int32_t x13 = (int32_t)__sxtab16(minus, (int8x4_t)((x >> 8) | (x << 24)));
     const int32_t w02 = (int32_t)__sxtb16((int8x4_t)w);

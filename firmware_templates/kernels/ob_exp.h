@@ -2,8 +2,6 @@
 #ifndef OB_EXP_H
 #define OB_EXP_H
 
-#include <string.h>
-
 #include "ob_common.h"
 
 /* exp(x) for x <= 0; 0 below x = -87 (where the result is barely normal) and NaN for NaN. x = k ln 2 + r, ln 2 in two
@@ -25,10 +23,7 @@ static inline float ob_exp_negative(float x) {
   q = q * r + 0x1.555492p-3f;
   q = q * r + 0x1.fffffcp-2f;
   const float p = 1.0f + (r + r * r * q);
-  const uint32_t bits = (uint32_t)(k + 127) << 23;
-  float power;
-  memcpy(&power, &bits, sizeof power);
-  return p * power;
+  return p * ob_float_of((uint32_t)(k + 127) << 23);
 }
 
 #endif

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
+from onebit.codegen.options import ARENAS, OPTIMIZE_FLAGS
 from onebit.core import DType, Graph, evaluate, read_model, write_model
 from onebit.core.ops import OPS, Abs, Transpose
-from support.fuzz.farm import Case, Farm
+from support.fuzz.farm import Case, Choices, Farm
 from support.fuzz.graphs import NAMES, graphs, samples
 from support.fuzz.moves import MOVES
 from support.fuzz.oracle import truth
@@ -96,7 +97,8 @@ def save(graph: Graph, folder: Path) -> str:
     path = folder / f"{hashlib.sha256(model).hexdigest()[:12]}.tflite"
     path.write_bytes(model)
     np.savez(path.with_suffix(".npz"), x=samples(graph))
-    return f"onebit simulate {path} --data {path.with_suffix('.npz')} --layers"
+    choices = Choices.drawn_for(model).command
+    return f"onebit simulate {path} --data {path.with_suffix('.npz')} --layers {choices}"
 
 
 class Verdicts:
@@ -116,7 +118,7 @@ class Verdicts:
                 verdicts[model] = f"the interpreter does not run it: {error}"
                 continue
             name = f"m{hashlib.sha256(model).hexdigest()[:12]}"
-            cases.append(Case(name, model, x, expected, guarded=i % 2 == 0))
+            cases.append(Case(name, model, x, expected, guarded=i % 2 == 0, choices=Choices.drawn_for(model)))
         for start in range(0, len(cases), BATCH):
             batch = cases[start : start + BATCH]
             wrong = self._farm.check(batch)
@@ -196,9 +198,20 @@ def test_a_wrong_kernel_call_is_found(farm: Farm, lce: LceSession) -> None:
         Case("stride", model, x, expected, edit=edit(".in_step = 28,", ".in_step = 24,")),
         Case("beyond", model, x, expected, edit=edit(".in_start = 0,", ".in_start = 4,")),
         Case("arena", model, x, expected, guarded=True, edit=edit(".out_start = 0,", ".out_start = 4,")),
-    ]
+        Case("callers", model, x, expected, guarded=True, choices=Choices("ram", "caller")),
+        Case(
+            "callers_arena", model, x, expected,
+            guarded=True, edit=edit(".out_start = 0,", ".out_start = 4,"), choices=Choices("size", "caller"),
+        ),
+    ]  # fmt: skip
     found = farm.check(cases)
-    assert found.keys() == {"stride", "beyond", "arena"}
+    assert found.keys() == {"stride", "beyond", "arena", "callers_arena"}
     assert found["stride"].startswith("Transpose() 'transpose_0' float32 [1, 7, 3, 5]")
     assert "AddressSanitizer: heap-buffer-overflow" in found["beyond"]
-    assert "AddressSanitizer: use-after-poison" in found["arena"]
+    for name in ("arena", "callers_arena"):
+        assert "AddressSanitizer: use-after-poison" in found[name]
+
+
+def test_every_choice_is_drawn() -> None:
+    drawn = {Choices.drawn_for(bytes([i])) for i in range(100)}
+    assert len(drawn) == len(OPTIMIZE_FLAGS) * len(ARENAS)

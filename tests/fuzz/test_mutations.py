@@ -24,7 +24,7 @@ from onebit.core.flatbuffer.excerpt import with_outputs
 from onebit.core.pretrained import pretrained_path
 from support.files import all_small_files
 from support.fuzz import reading
-from support.fuzz.farm import Case, Farm
+from support.fuzz.farm import Case, Choices, Farm
 from support.fuzz.graphs import samples
 from support.fuzz.mutants import mutated
 from support.fuzz.oracle import first_difference
@@ -94,8 +94,11 @@ def fail_with(wrong: dict[str, tuple[bytes, str]]) -> None:
     FAILURES.mkdir(parents=True, exist_ok=True)
     for name, (model, _) in wrong.items():
         (FAILURES / f"{name}.tflite").write_bytes(model)
-    lines = [f"{complaint}\nreproduce: onebit simulate {FAILURES / name}.tflite --data random:4 --layers"
-             for name, (_, complaint) in wrong.items()]  # fmt: skip
+    lines = [
+        f"{complaint}\nreproduce: onebit simulate {FAILURES / name}.tflite --data random:4 --layers "
+        f"{Choices.drawn_for(model).command}"
+        for name, (model, complaint) in wrong.items()
+    ]
     assert not wrong, f"{len(wrong)} of {CASES}: " + "\n".join(lines[:5])
 
 
@@ -135,7 +138,10 @@ def test_what_is_accepted_computes_what_the_interpreter_computes(
             values = interpreted(lce, each.model, graph, x)
             if values is None:
                 continue
-            cases[each.name] = Case(each.name, each.model, x, values, guarded=len(cases) % 2 == 0)
+            cases[each.name] = Case(
+                each.name, each.model, x, values,
+                guarded=len(cases) % 2 == 0, choices=Choices.drawn_for(each.model),
+            )  # fmt: skip
             complaint = first_difference(graph, x, values)
             if complaint:
                 wrong[each.name] = (each.model, f"semantics: {complaint}")

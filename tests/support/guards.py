@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from onebit.codegen.options import Arena
 from onebit.codegen.planner import Block, Plan, lower_bound
 
 GUARD_BYTES = 64
@@ -20,16 +21,21 @@ def with_guards(blocks: Sequence[Block]) -> Plan:
     return Plan(offsets, end, lower_bound(blocks))
 
 
-def poison(name: str, blocks: Sequence[Block], plan: Plan) -> str:
-    """C code, for the end of the model's file, that forbids all of the arena but the values."""
+def poison(name: str, blocks: Sequence[Block], plan: Plan, arena: Arena = "static") -> str:
+    """C code, for the end of the model's file, that forbids all of the arena but the values.
+
+    The function takes the caller's arena, or NULL where the module has one of its own.
+    """
+    place = "arena" if arena == "static" else "callers"
     values = [member.value for block in blocks for member in block.members]
     lines = [
         "#include <sanitizer/asan_interface.h>",
-        f"void {name}_poison(void);",
-        f"void {name}_poison(void)",
+        f"void {name}_poison(void *callers);",
+        f"void {name}_poison(void *callers)",
         "{",
-        "    ASAN_POISON_MEMORY_REGION(arena, sizeof arena);",
-        *(f"    ASAN_UNPOISON_MEMORY_REGION((char *)arena + {plan.offsets[v.name]}, {v.size});" for v in values),
+        "    (void)callers;",
+        f"    ASAN_POISON_MEMORY_REGION({place}, {plan.arena_bytes});",
+        *(f"    ASAN_UNPOISON_MEMORY_REGION((char *){place} + {plan.offsets[v.name]}, {v.size});" for v in values),
         "}",
     ]
     return "\n".join(lines) + "\n"

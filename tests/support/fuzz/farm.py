@@ -7,6 +7,7 @@ What one step destroys of another's memory still shows.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import traceback
@@ -20,6 +21,7 @@ import pytest
 
 from onebit.codegen import Program, find_target, generate, schedule
 from onebit.codegen.kernel import Layout
+from onebit.codegen.options import ARENAS, OPTIMIZE_FLAGS, Arena, Optimize
 from onebit.codegen.planner import Block, Plan
 from onebit.codegen.templates_path import templates_root
 from onebit.core.graph import Array, DType
@@ -30,6 +32,25 @@ from support.guards import SANITIZERS, poison, with_guards
 
 RECORDER = Path(__file__).with_name("recorder.c")
 SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How the C of a model is generated."""
+
+    optimize: Optimize = "speed"
+    arena: Arena = "static"
+
+    @classmethod
+    def drawn_for(cls, model: bytes) -> Choices:
+        """Choices that only depend on the model's bytes: a model that is met again is generated in the same way."""
+        digest = hashlib.sha256(model).digest()
+        return cls(tuple(OPTIMIZE_FLAGS)[digest[0] % len(OPTIMIZE_FLAGS)], ARENAS[digest[1] % len(ARENAS)])
+
+    @property
+    def command(self) -> str:
+        """The same as options of `onebit simulate`."""
+        return f"--optimize {self.optimize} --arena {self.arena}"
 
 
 @dataclass(frozen=True)
@@ -45,6 +66,7 @@ class Case:
     expected: Mapping[str, Array]
     guarded: bool = False
     edit: Callable[[str], str] | None = None
+    choices: Choices = Choices()
 
 
 class Farm:
@@ -135,11 +157,14 @@ def _generate(case: Case, sources: Path) -> Program:
     with pytest.MonkeyPatch.context() as patch:
         if case.guarded:
             patch.setattr(schedule, "plan_memory", plan)
-        program = generate(case.model, "host", sources, name=case.name).program
+        program = generate(
+            case.model, "host", sources,
+            name=case.name, optimize=case.choices.optimize, arena=case.choices.arena,
+        ).program  # fmt: skip
     file = sources / f"{case.name}.c"
     text = file.read_text()
     if case.guarded:
-        text += poison(case.name, planned[0], program.plan)
+        text += poison(case.name, planned[0], program.plan, case.choices.arena)
     file.write_text(text if case.edit is None else case.edit(text))
     return program
 
@@ -147,12 +172,16 @@ def _generate(case: Case, sources: Path) -> Program:
 def _table(cases: Sequence[Case]) -> str:
     lines = ["#include <stddef.h>"]
     for case in cases:
-        lines += [f'#include "{case.name}.h"', f"static int {case.name}_call(const void *x, void *y);"]
+        name, arena = case.name, ""
+        lines += [f'#include "{name}.h"', f"static int {name}_call(const void *x, void *y);"]
+        if case.choices.arena == "caller":
+            lines.append(f"static uint32_t {name}_arena[{name.upper()}_ARENA_WORDS];")
+            arena = f", {name}_arena"
         if case.guarded:
-            lines.append(f"void {case.name}_poison(void);")
-        lines += [f"static int {case.name}_call(const void *x, void *y)", "{"]
-        lines += [f"    {case.name}_poison();"] * case.guarded
-        lines += [f"    return {case.name}_invoke(x, y);", "}"]
+            lines.append(f"void {name}_poison(void *arena);")
+        lines += [f"static int {name}_call(const void *x, void *y)", "{"]
+        lines += [f"    {name}_poison({arena.removeprefix(', ') or 'NULL'});"] * case.guarded
+        lines += [f"    return {name}_invoke(x, y{arena});", "}"]
     lines += [
         "typedef int onebit_call(const void *, void *);",
         "extern onebit_call *const onebit_calls[];",
