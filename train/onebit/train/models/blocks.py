@@ -14,6 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from onebit.train.layers import QuantConv2d, QuantLinear, RepeatChannels, SameConv2d
+from onebit.train.quantizers import get_quantizer
+
+
+def real_valued(net: nn.Module) -> nn.Module:
+    """`net` itself with the identity for every quantizer of its binary layers: a teacher of the same topology."""
+    for layer in net.modules():
+        if isinstance(layer, QuantConv2d | QuantLinear):
+            layer.input_quantizer = layer.kernel_quantizer = get_quantizer("no_op")
+    return net
 
 
 def binary_conv(

@@ -13,6 +13,7 @@ from torch import nn
 from onebit.core.datasets import CIFAR10_NAMES
 from onebit.core.metadata import Preprocessing
 from onebit.train.methods import Ede, ErGradient, ErWeights, Recu, WeightConstraint, WeightTransition
+from onebit.train.models.blocks import real_valued
 from onebit.train.models.residual import bireal_resnet, residual_net, resnet8_hybrid
 from onebit.train.models.vgg import small_cifar, vgg_small
 from onebit.train.optimizers import SGD, Adam
@@ -30,6 +31,11 @@ def small_residual_net() -> nn.Module:
 def comparison_net() -> nn.Module:
     """Residual network of width 16, on which the methods are compared: 16, 32, 64 channels."""
     return residual_net(widths=(16, 32, 64), units=(0, 3, 3), activation="prelu")
+
+
+def comparison_teacher() -> nn.Module:
+    """The same network with real weights and activations."""
+    return real_valued(comparison_net())
 
 
 def vgg_w32() -> nn.Module:
@@ -82,6 +88,14 @@ COMPARISON = replace(
     augmentation=Augmentation(flip=True, crop=RandomCrop(24, pad=0)),
     train_images=10_000,
     validate_every=10,
+)
+
+TEACHER = replace(
+    COMPARISON,
+    name="cifar10-comparison-teacher",
+    description="the same net with real weights and activations, for the methods that need a teacher",
+    model=comparison_teacher,
+    latent_clamp=None,
 )
 
 VGG_W32 = replace(
@@ -172,5 +186,5 @@ RESNET8_HYBRID = replace(
 )
 
 CIFAR_RECIPES = (
-    CIFAR10, COMPARISON, VGG_W32, VGG_SMALL, RESNET20, RESNET18, REACTNET18, SMALLCIFAR, RESNET8_HYBRID,
+    CIFAR10, COMPARISON, TEACHER, VGG_W32, VGG_SMALL, RESNET20, RESNET18, REACTNET18, SMALLCIFAR, RESNET8_HYBRID,
 )  # fmt: skip
