@@ -22,6 +22,7 @@ from onebit.core.flatbuffer.encode import Encoder
 from onebit.core.graph import Array
 from onebit.core.metadata import ModelMetadata
 from onebit.core.ops import Padding
+from onebit.core.oracle import Oracle
 from onebit.simulate import simulate
 from support.command_line import fails
 from support.nets import INT8_INPUT, Net
@@ -158,7 +159,7 @@ def test_a_dump_that_cannot_be_written_is_seen_before_the_run(
 def test_simulate_reads_the_model_once(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = read_model(content)
 
-    class Fixed:
+    class Fixed(Oracle):
         engine = "fixed"
 
         def run(self, model: bytes, x: Array, tensors: Sequence[str]) -> list[Array]:

@@ -27,6 +27,7 @@ from onebit.core import DType, Graph, read_model, write_model
 from onebit.core.errors import BadInputError, ToolMissingError, UnsupportedError, VerificationError
 from onebit.core.graph import Array
 from onebit.core.ops import LceBconv2d
+from onebit.core.oracle import Oracle
 from onebit.simulate.oracle import LceOracle
 
 BUILDER = Path(__file__).resolve().parents[1] / "support" / "keras_models.py"
@@ -311,7 +312,7 @@ def test_what_stays_real_valued_is_said_with_the_alternative(
 # -------------------------------------------------------------------------------------------------------- verification
 
 
-class Perturbed:
+class Perturbed(Oracle):
     """The LCE interpreter on inputs whose smallest values have the other sign."""
 
     engine = "perturbed"

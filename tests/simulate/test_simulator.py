@@ -21,6 +21,7 @@ from onebit.core.errors import BadInputError, ToolMissingError, UnsupportedError
 from onebit.core.graph import Array
 from onebit.core.metadata import ModelMetadata, Preprocessing
 from onebit.core.ops import Activation, Padding
+from onebit.core.oracle import Oracle
 from onebit.simulate import NumpyOracle, Samples, SimulationResult, simulate, simulator, toolchain
 from support.net_table import graph_of
 from support.nets import INT8_INPUT, Net
@@ -308,7 +309,7 @@ def test_without_a_flip_there_is_nothing_to_excuse() -> None:
     assert result.ok and result.sign_flips == 0 and result.outputs_equal == result.outputs_compared
 
 
-class Wrong:
+class Wrong(Oracle):
     """A reference that is off in one tensor."""
 
     engine = "wrong"

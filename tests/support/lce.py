@@ -26,6 +26,7 @@ from onebit.core.ops import (
     Tanh,
     View,
 )
+from onebit.core.oracle import Oracle
 from onebit.simulate._tflm_worker import receive, send
 from onebit.simulate.oracle import _interpreter_library
 
@@ -99,7 +100,7 @@ class LceSession:
         return dict(zip(names, values, strict=True))
 
 
-class SessionOracle:
+class SessionOracle(Oracle):
     """A session as the `Oracle` of a conversion."""
 
     engine = "larq-compute-engine"

@@ -26,7 +26,7 @@ def evaluate(graph: Graph, x: Array, tensors: Collection[str] | None = None) -> 
         values = _run(graph, x[start : start + CHUNK])
         for name in wanted:
             parts[name].append(values[name])
-    return {name: np.concatenate(chunks) for name, chunks in parts.items()}
+    return {name: chunks[0] if len(chunks) == 1 else np.concatenate(chunks) for name, chunks in parts.items()}
 
 
 def _run(graph: Graph, x: Array) -> dict[str, Array]:

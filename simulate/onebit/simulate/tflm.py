@@ -17,6 +17,7 @@ from onebit.core.evaluate import evaluate_node
 from onebit.core.flatbuffer import read_model
 from onebit.core.flatbuffer.excerpt import one_operator, with_outputs
 from onebit.core.graph import Array, Graph, Node
+from onebit.core.oracle import Oracle
 from onebit.core.rounding import Rounding
 from onebit.simulate._tflm_worker import receive, send
 
@@ -83,7 +84,7 @@ class TflmInterpreter:
         return next((line for line in reversed(lines) if line.strip()), "no message")
 
 
-class TflmOracle:
+class TflmOracle(Oracle):
     """Whole models in the interpreter, every tensor an output of it; see `onebit.core.oracle.Oracle`.
 
     A model that the interpreter does not run whole, because it has operators of LCE above all, is run node by node,

@@ -67,7 +67,7 @@ def quantize(
     stored, real = file_input(samples, file.input, metadata), real_values(samples, metadata)
     fake = FakeQuantized(graph, file, made.offsets)
     agreement = compare_int8(fake, model, stored, oracle)
-    (logits,) = oracle.run(write_model(graph), real, [graph.output.name])
+    (logits,) = oracle.run_fast(write_model(graph), real, [graph.output.name])
     before, after = logits.reshape(len(logits), -1).argmax(axis=1), agreement.choices
     report = Int8Report(
         calibration_samples=len(calibration),
@@ -77,7 +77,7 @@ def quantize(
         accuracy_float=None if labels is None else float(np.mean(before == labels)),
         accuracy_int8=None if labels is None else float(np.mean(after == labels)),
         same_class=int((before == after).sum()),
-        layers=measure_losses(fake, model, real, stored, oracle),
+        layers=measure_losses(fake, spread(real, agreement.layer_samples), agreement.values),
         kept_float=made.kept_float,
     )
     return Quantized(model, file, agreement, report)

@@ -9,12 +9,11 @@ import numpy as np
 
 from onebit.convert.int8.fake_quant import FakeQuantized
 from onebit.convert.int8.quantizer import KeptFloat
-from onebit.convert.samples import fitting_samples, spread
+from onebit.convert.samples import spread
 from onebit.core import DType, Node, evaluate
 from onebit.core.bits import unpack
 from onebit.core.graph import Array
 from onebit.core.ops import LceQuantize
-from onebit.core.oracle import Oracle
 
 LOSS_SAMPLES = 64
 """How many samples the losses of the layers are measured on, fewer where the tensors are large."""
@@ -66,16 +65,11 @@ class Int8Report:
         return [loss for _, loss in sorted(found, key=lambda pair: -pair[0])[:count]]
 
 
-def measure_losses(
-    fake: FakeQuantized, model: bytes, real: Array, stored: Array, oracle: Oracle
-) -> tuple[LayerLoss, ...]:
-    """The loss of every operator: `real` inputs of the float graph, `stored` ones of the file `model`."""
-    source, file = fake.source, fake.file
-    count = min(LOSS_SAMPLES, fitting_samples(source))
-    real, stored = spread(real, count), spread(stored, count)
-    names = [t.name for t in file.activations()]
-    found = {file.input.name: stored, **dict(zip(names, oracle.run(model, stored, names), strict=True))}
-    wanted = evaluate(source, real, [t.name for t in source.activations()])
+def measure_losses(fake: FakeQuantized, real: Array, values: Mapping[str, Array]) -> tuple[LayerLoss, ...]:
+    """The loss of every operator: `real` inputs of the float graph, and what the file computes for the same samples."""
+    source = fake.source
+    found = {name: spread(value, LOSS_SAMPLES) for name, value in values.items()}
+    wanted = evaluate(source, spread(real, LOSS_SAMPLES), [t.name for t in source.activations()])
     losses = (_loss(fake, node, found, wanted[node.output]) for node in source.nodes)
     return tuple(loss for loss in losses if loss is not None)
 

@@ -52,7 +52,9 @@ class Activation(IntEnum):
         return {0: (-LARGEST, LARGEST), 1: (0.0, LARGEST), 2: (-1.0, 1.0), 3: (0.0, 6.0)}[int(self)]
 
     def apply(self, x: Array) -> Array:
-        """Clamp a float32 array; NaN and -0.0 stay, see `clamp`."""
+        """Clamp a float32 array; NaN and -0.0 stay, see `clamp`. May return `x` itself."""
+        if self is Activation.NONE and np.isfinite(x).all():
+            return x
         return clamp(x, *self.bounds)
 
     def quantized_bounds(self, quant: Quantization) -> tuple[int, int]:
