@@ -14,12 +14,14 @@ from onebit.core.ops import (
     Activation,
     Add,
     Concatenation,
+    ExpandDims,
     FullyConnected,
     GreaterEqual,
     LceBMaxPool2d,
     LceDequantize,
     MaxPool2d,
     Mul,
+    Pack,
     Pad,
     Padding,
     PoolWindow,
@@ -30,7 +32,10 @@ from onebit.core.ops import (
     Reshape,
     Slice,
     Split,
+    Squeeze,
+    StridedSlice,
     Sub,
+    Transpose,
 )
 from support.chains import binary_dense_layer, minima, prelu, random_chain, ranges, several_ranges
 from support.elementwise_nets import CHAINS
@@ -364,6 +369,20 @@ def moved_bits() -> Net:
     return net.node(LceDequantize(), dtype=DType.BOOL).quantize().bconv(5)
 
 
+def reordered_bits() -> Net:
+    """Packed words transposed, stacked, split, turned around and flattened between two convolutions."""
+    net = Net((1, 3, 4, 96)).quantize()
+    first = move(net, Transpose(), [0, 2, 1, 3]).now.name
+    move(net, StridedSlice(15, 15), [0] * 4, [0] * 4, [1, -1, 2, -1])
+    move(net, Split(3, 3, 1)).bconv(64, to=BITS)
+    move(net, Pack(3, 2), net.now.name)
+    move(net, Reshape((1, 4, 4, 2)), shape=(1, 4, 4, 64))
+    move(net, Slice(), [0, 0, 0, 1], [1, 4, 3, 1])
+    move(net, Concatenation(3), first)
+    move(move(net, ExpandDims(), 2), Squeeze((2,)))
+    return move(net, Reshape((1, 1, 1, 48)), shape=(1, 1, 1, 1536)).bconv(7, (1, 1))
+
+
 def _requantized(size: int) -> Net:
     return Net((1, size), I8, _quant(0.25, 0)).node(Quantize(), dtype=I8, quant=_quant(1.0, 0))
 
@@ -446,6 +465,7 @@ NETS: dict[str, Callable[[], Any]] = {
     # ties, which whole blocks of 16 round another way than the rest
     **{f"requantized_{n}": (lambda n=n: _requantized(n)) for n in (16, 43)},
     "moved_bits": moved_bits,
+    "reordered_bits": reordered_bits,
     "scalar_operands": lambda: Net((1, 3, 3, 4)).mul([0.5]).add([-0.25]).add(np.ones((1, 3, 3, 4)), Activation.RELU),
 }  # fmt: skip
 

@@ -20,6 +20,14 @@ def words_for(channels: int) -> int:
     return -(-channels // WORD_BITS)
 
 
+def channels_in(words: int, channels: int) -> int:
+    """Channels of a tensor of `words` words per pixel, made of the words of one with `channels`.
+
+    As many words have as many channels; any other number comes of full words.
+    """
+    return channels if words == words_for(channels) else WORD_BITS * words
+
+
 def pack(negative: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Pack a bool array ``[..., C]`` (True means -1) into int32 words ``[..., ceil(C/32)]``."""
     channels = negative.shape[-1]

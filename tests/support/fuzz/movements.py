@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -35,10 +36,11 @@ def _add(g: Growth, x: Tensor, op: Op, *inputs: Any, shape: Sequence[int] | None
     return g.add(op, x.name, *names, dtype=x.dtype, quant=x.quantization, shape=shape)
 
 
-@move("TRANSPOSE", ranks=MOVED)
+@move("TRANSPOSE", dtypes=MOVABLE, ranks=MOVED)
 def transpose(g: Growth, x: Tensor, name: str) -> bool:
-    rest = list(range(1, len(x.shape)))
-    order = [0, *(rest.pop(g.number(0, len(rest) - 1)) for _ in range(len(rest)))]
+    kept = [len(x.shape) - 1] if x.dtype is BITS else []
+    rest = list(range(1, len(x.shape) - len(kept)))
+    order = [0, *(rest.pop(g.number(0, len(rest) - 1)) for _ in range(len(rest))), *kept]
     return _add(g, x, Transpose(), order)
 
 
@@ -46,12 +48,12 @@ def transpose(g: Growth, x: Tensor, name: str) -> bool:
 def slice_(g: Growth, x: Tensor, name: str) -> bool:
     begin = [g.number(0, extent - 1) if g.chance(50) else 0 for extent in x.stored_shape]
     size = [-1 if g.chance(50) else g.number(1, e - b) for e, b in zip(x.stored_shape, begin, strict=True)]
-    if x.dtype is BITS:
+    if x.dtype is BITS and x.shape[-1] % 32:
         begin[-1], size[-1] = 0, g.pick((-1, x.stored_shape[-1]))
     return _add(g, x, Slice(), begin, size)
 
 
-@move("STRIDED_SLICE", ranks=MOVED)
+@move("STRIDED_SLICE", dtypes=MOVABLE, ranks=MOVED)
 def strided_slice(g: Growth, x: Tensor, name: str) -> bool:
     """Ranges of either direction, masks, sometimes a removed axis, a new one or an ellipsis."""
     begin, end, strides = [0], [1], [1]
@@ -59,7 +61,7 @@ def strided_slice(g: Growth, x: Tensor, name: str) -> bool:
     position, axis = 1, 1
     while axis < len(x.shape):
         kind = g.number(0, 12)
-        extent, bit = x.shape[axis], 1 << position
+        extent, bit = x.stored_shape[axis], 1 << position
         if kind == 12:
             masks["ellipsis"] |= bit
             begin, end, strides = [*begin, 0], [*end, 0], [*strides, 1]
@@ -82,7 +84,7 @@ def strided_slice(g: Growth, x: Tensor, name: str) -> bool:
     return _add(g, x, StridedSlice(**{f"{k}_mask": v for k, v in masks.items()}), begin, end, strides)
 
 
-@move("SPLIT", ranks=MOVED)
+@move("SPLIT", dtypes=MOVABLE, ranks=MOVED)
 def split(g: Growth, x: Tensor, name: str) -> bool:
     """All parts of a split, or some of them."""
     axis = g.number(1, len(x.shape) - 1)
@@ -124,7 +126,7 @@ def concatenation(g: Growth, x: Tensor, name: str) -> bool:
     return _add(g, x, Concatenation(axis - len(x.shape) if g.chance(50) else axis), *others)
 
 
-@move("PACK", ranks=(1, 2, 3, 4))
+@move("PACK", dtypes=MOVABLE, ranks=(1, 2, 3, 4))
 def pack(g: Growth, x: Tensor, name: str) -> bool:
     alike = g.others(lambda t: t.shape == x.shape and t.dtype is x.dtype and t.quant == x.quant)
     others = [g.pick(alike) for _ in range(g.number(0, 2))]
@@ -141,20 +143,23 @@ def resize(g: Growth, x: Tensor, name: str) -> bool:
 def reshape(g: Growth, x: Tensor, name: str) -> bool:
     """Rows, or the elements in other axes; the target in the options or as a tensor, sometimes with a -1."""
     bits = x.dtype is BITS
-    shape, rest = [1], x.elements // x.shape[-1] if bits else x.elements
+    full = bits and x.shape[-1] % 32 == 0 and g.chance(50)
+    shape, rest = [1], prod(x.stored_shape[:-1]) if bits and not full else prod(x.stored_shape)
     for _ in range(g.number(0, 3)):
         shape.append(g.pick([n for n in (1, 2, 3, 4, 5, 8, 16, 32) if rest % n == 0]))
         rest //= shape[-1]
     shape.append(rest)
-    words = [x.stored_shape[-1]] if bits else []
-    target = [-1 if g.chance(20) else 1, *shape[1:], *words]
-    shape += [x.shape[-1]] if bits else []
+    kept = bits and not full
+    target = [-1 if g.chance(20) else 1, *shape[1:], *([x.stored_shape[-1]] if kept else [])]
+    if full:
+        shape[-1] *= 32
+    shape += [x.shape[-1]] if kept else []
     if g.chance(30):
         return _add(g, x, Reshape(), np.array(target), shape=shape)
     return _add(g, x, Reshape(tuple(target)), shape=shape)
 
 
-@move("SQUEEZE")
+@move("SQUEEZE", dtypes=MOVABLE)
 def squeeze(g: Growth, x: Tensor, name: str) -> bool:
     ones = [a for a in range(1, len(x.shape)) if x.shape[a] == 1]
     chosen = [a for a in ones if g.chance(70)] or ones[:1]
@@ -162,7 +167,7 @@ def squeeze(g: Growth, x: Tensor, name: str) -> bool:
     return bool(dims) and _add(g, x, Squeeze(dims))
 
 
-@move("EXPAND_DIMS", ranks=(1, 2, 3, 4))
+@move("EXPAND_DIMS", dtypes=MOVABLE, ranks=(1, 2, 3, 4))
 def expand_dims(g: Growth, x: Tensor, name: str) -> bool:
     axis = g.pick((-1, *range(1, len(x.shape) + 1)))
     return _add(g, x, plain(name), np.array(axis if g.chance(50) else [axis]))

@@ -19,15 +19,9 @@ from onebit.core.metadata import METADATA_NAME, ModelMetadata
 from onebit.core.ops import (
     OPS,
     BuiltinOp,
-    Concatenation,
     CustomOp,
     LceBconv2d,
-    LceBMaxPool2d,
-    LceQuantize,
     Op,
-    Pad,
-    Reshape,
-    Slice,
 )
 from onebit.core.rounding import Rounding
 
@@ -236,23 +230,11 @@ class _Reader:
 
     def _restore_bits(self, node: Node, tensors: dict[str, Tensor]) -> None:
         """Give packed tensors, stored as int32 words, their dtype and their logical channel count."""
-        output = tensors[node.output]
-        source = tensors[node.inputs[0]] if node.inputs and node.inputs[0] else None
-        channels: int | None = None
         if isinstance(node.op, LceBconv2d):
             self._restore_filter(node, tensors)
-            filters = tensors[node.inputs[1]] if len(node.inputs) > 1 and node.inputs[1] else None
-            if output.dtype is DType.INT32 and filters is not None and filters.shape:
-                channels = filters.shape[0]
-        elif isinstance(node.op, (LceQuantize, LceBMaxPool2d)) and source is not None:
-            channels = source.shape[-1] if source.shape else None
-        elif isinstance(node.op, (Pad, Slice, Reshape)) and source is not None and source.dtype is DType.BITS:
-            channels = source.shape[-1]
-        elif isinstance(node.op, Concatenation):
-            parts = [tensors[name] for name in node.inputs if name is not None]
-            if parts and all(part.dtype is DType.BITS for part in parts):
-                last = node.op.axis in (-1, len(parts[0].shape) - 1)
-                channels = sum(part.shape[-1] for part in parts) if last else parts[0].shape[-1]
+        output = tensors[node.output]
+        inputs = [tensors[name] for name in node.inputs if name is not None]
+        channels = node.op.packed_channels(inputs, output)
         if channels is not None:
             tensors[node.output] = self._as_bits(output, channels)
 

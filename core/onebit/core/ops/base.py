@@ -79,6 +79,13 @@ class Op(ABC):
     def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
         """The value of the output for input values `args` in stored form; the leading axis may hold N samples."""
 
+    def packed_channels(self, inputs: Sequence[Tensor], output: Tensor) -> int | None:
+        """Channels of an output that the file holds as int32 words, None where it holds no packed bits.
+
+        Nothing has been checked yet; `inputs` are those that are present.
+        """
+        return None
+
     def macs(self, view: View) -> tuple[int, int]:
         """Multiply-accumulates of one inference, as (binary, other)."""
         return 0, 0

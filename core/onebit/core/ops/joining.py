@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from onebit.core.bits import WORD_BITS
-from onebit.core.graph import Array, DType
+from onebit.core.graph import Array, DType, Tensor
 from onebit.core.ops.base import BuiltinOp, Options, Shape, View, constraint, register
 from onebit.core.ops.movement import MAX_DIMENSIONS, Movement, Part, normal_axis
 from onebit.core.ops.window import Activation
@@ -53,6 +53,12 @@ class Concatenation(Movement, BuiltinOp):
         inner = normal_axis(self.axis, len(parts[0].shape)) != len(parts[0].shape) - 1
         return view.output.dtype is not DType.BITS or inner or all(t.shape[-1] % WORD_BITS == 0 for t in parts[:-1])
 
+    def packed_channels(self, inputs: Sequence[Tensor], output: Tensor) -> int | None:
+        if not inputs or any(part.dtype is not DType.BITS for part in inputs):
+            return None
+        last = self.axis in (-1, len(inputs[0].shape) - 1)
+        return sum(part.shape[-1] for part in inputs) if last else inputs[0].shape[-1]
+
     def infer(self, view: View) -> tuple[Shape, DType]:
         shape = list(view.input(0).shape)
         shape[self.axis] = sum(view.input(i).shape[self.axis] for i in self.moved(view))
@@ -80,6 +86,7 @@ class Pack(Movement, BuiltinOp):
     code = 83
     options_table = "PackOptions"
     sources = None
+    moves_bits = True
 
     axis: int = 1
     count: int = 1
@@ -94,6 +101,12 @@ class Pack(Movement, BuiltinOp):
     def new_axis(self, view: View) -> bool:
         """the new axis is not in front of the batch"""
         return bool(normal_axis(self.axis, len(view.input(0).shape) + 1))
+
+    @constraint
+    def whole_words(self, view: View) -> bool:
+        """packed bits are not stacked behind their channels"""
+        dimensions = len(view.input(0).shape)
+        return view.output.dtype is not DType.BITS or normal_axis(self.axis, dimensions + 1) != dimensions
 
     def infer(self, view: View) -> tuple[Shape, DType]:
         shape = list(view.input(0).shape)

@@ -154,6 +154,10 @@ class LceBconv2d(CustomOp):
         """strides and dilations are at least 1, strides and kernel extents at most 1024, and the kernel fits"""
         return all(axis.is_legal for axis in self.window.axes(view.input(0), view.input(1)))
 
+    def packed_channels(self, inputs: Sequence[Tensor], output: Tensor) -> int | None:
+        known = output.dtype is DType.INT32 and len(inputs) > 1 and inputs[1].shape
+        return inputs[1].shape[0] if known else None
+
     @constraint
     def output_stage(self, view: View) -> bool:
         """float32 and int8 outputs have constant float32 multiplier and bias [O], bits constant int32 thresholds"""

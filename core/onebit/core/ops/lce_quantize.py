@@ -9,7 +9,7 @@ import numpy as np
 
 from onebit.core import bits
 from onebit.core.fixed_point import round_half_away
-from onebit.core.graph import Array, DType, Quantization
+from onebit.core.graph import Array, DType, Quantization, Tensor
 from onebit.core.ops.base import CustomOp, Options, Shape, View, constraint, register
 
 
@@ -36,6 +36,9 @@ class LceQuantize(CustomOp):
 
     def infer(self, view: View) -> tuple[Shape, DType]:
         return view.input(0).shape, DType.BITS
+
+    def packed_channels(self, inputs: Sequence[Tensor], output: Tensor) -> int | None:
+        return inputs[0].shape[-1] if inputs and inputs[0].shape else None
 
     def largest_negative(self, view: View) -> np.float32:
         """The float32 number nearest to 0 that counts as negative."""

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from onebit.core.bits import channels_in
 from onebit.core.graph import Array, DType, Tensor
 from onebit.core.ops.base import BuiltinOp, Op, Options, Shape, View, constraint, register
 
@@ -49,6 +50,13 @@ def normal_axis(axis: int, dimensions: int) -> int | None:
     return axis % dimensions if -dimensions <= axis < dimensions else None
 
 
+def moved_channels(inputs: Sequence[Tensor], output: Tensor) -> int | None:
+    """`Op.packed_channels` of an operator that moves whole words of its first input."""
+    if not inputs or inputs[0].dtype is not DType.BITS or not output.shape:
+        return None
+    return channels_in(output.shape[-1], inputs[0].shape[-1])
+
+
 @dataclass(frozen=True)
 class Movement(Op):
     """Every element of the output is an element of an input, or the fill value."""
@@ -62,6 +70,9 @@ class Movement(Op):
         """Positions of the inputs whose elements are moved."""
         return range(self.sources or len(view.inputs))
 
+    def packed_channels(self, inputs: Sequence[Tensor], output: Tensor) -> int | None:
+        return moved_channels(inputs, output) if self.moves_bits else None
+
     @constraint
     def inputs_present(self, view: View) -> bool:
         """no input is absent, and the input that is moved (one of them, where there are more) is computed"""
@@ -69,7 +80,7 @@ class Movement(Op):
 
     @constraint
     def same_elements(self, view: View) -> bool:
-        """all tensors that are moved and the output are float32 or all are int8, with one quantization for all"""
+        """what is moved and the output are float32, int8 or (not PADV2) packed bits, with one quantization for all"""
         y, moved = view.output, [view.input(i) for i in self.moved(view)]
         known = y.dtype in (DType.FLOAT32, DType.INT8) or (self.moves_bits and y.dtype is DType.BITS)
         return known and all(x.dtype is y.dtype and x.quant == y.quant for x in moved)
@@ -109,12 +120,18 @@ class Transpose(Movement, BuiltinOp):
     name = "TRANSPOSE"
     arity = (2, 2)
     code = 39
+    moves_bits = True
 
     @constraint
     def permutation(self, view: View) -> bool:
         """the second input is an int32 constant, a permutation of the axes that leaves the batch in front"""
         values = constant_values(view, 1)
         return values is not None and values[:1] == [0] and sorted(values) == list(range(len(view.input(0).shape)))
+
+    @constraint
+    def whole_words(self, view: View) -> bool:
+        """of packed bits the channels stay the last axis"""
+        return view.input(0).dtype is not DType.BITS or known_values(view, 1)[-1] == len(view.input(0).shape) - 1
 
     def infer(self, view: View) -> tuple[Shape, DType]:
         x = view.input(0)

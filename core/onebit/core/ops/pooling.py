@@ -72,6 +72,9 @@ class LceBMaxPool2d(BinaryPooling, CustomOp):
         """the input is packed bits"""
         return view.input(0).dtype is DType.BITS
 
+    def packed_channels(self, inputs: Sequence[Tensor], output: Tensor) -> int | None:
+        return inputs[0].shape[-1] if inputs and inputs[0].shape else None
+
     def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
         (words,) = args
         assert words is not None

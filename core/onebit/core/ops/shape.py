@@ -5,25 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar
+from typing import Any
 
 from onebit.core.bits import WORD_BITS
-from onebit.core.graph import Array, DType
+from onebit.core.graph import Array, DType, Tensor
 from onebit.core.ops.base import BuiltinOp, Op, Options, Shape, View, constraint, register
-from onebit.core.ops.movement import constant_scalar, normal_axis
+from onebit.core.ops.movement import constant_scalar, moved_channels, normal_axis
 
 
 @dataclass(frozen=True)
 class _Alias(Op):
+    """The same bytes: of packed bits, too, where every word stays what it is."""
+
     alias = True
-    #: whether packed bits may have another shape, too
-    moves_bits: ClassVar[bool] = False
+
+    def packed_channels(self, inputs: Sequence[Tensor], output: Tensor) -> int | None:
+        return moved_channels(inputs, output)
 
     @constraint
     def dtype(self, view: View) -> bool:
-        """the input is computed, and the output has its dtype, float32 or int8, and its quantization"""
+        """the input is computed, and the output has its dtype, float32, int8 or packed bits, and its quantization"""
         x, y = view.input(0), view.output
-        known = x.dtype in (DType.FLOAT32, DType.INT8) or (self.moves_bits and x.dtype is DType.BITS)
+        known = x.dtype in (DType.FLOAT32, DType.INT8, DType.BITS)
         return known and x.dtype is y.dtype and x.quant == y.quant and not x.is_constant
 
     def evaluate(self, view: View, args: Sequence[Array | None]) -> Array:
@@ -35,10 +38,9 @@ class _Alias(Op):
 @register
 @dataclass(frozen=True)
 class Reshape(_Alias, BuiltinOp):
-    """The declared output shape counts; an optional second input only repeats it. Packed bits keep their channels."""
+    """The declared output shape counts; an optional second input only repeats it."""
 
     name = "RESHAPE"
-    moves_bits = True
     arity = (1, 2)
     code = 22
     options_table = "ReshapeOptions"
@@ -53,8 +55,8 @@ class Reshape(_Alias, BuiltinOp):
 
     @constraint
     def whole_words(self, view: View) -> bool:
-        """packed bits, whose words the target shape counts, keep the extent of their last axis, the channels"""
-        return view.output.dtype is not DType.BITS or view.input(0).shape[-1] == view.output.shape[-1]
+        """packed bits, whose words the target shape counts, keep their channels, or have multiples of 32 of them"""
+        return view.output.dtype is not DType.BITS or keeps_words(view.input(0).shape, view.output.shape)
 
     @constraint
     def target_shape(self, view: View) -> bool:
@@ -136,6 +138,14 @@ class Squeeze(_Alias, BuiltinOp):
         axes = [normal_axis(d, len(shape)) for d in self.dims]
         return all(axis is not None and shape[axis] == 1 for axis in axes)
 
+    @constraint
+    def whole_words(self, view: View) -> bool:
+        """of packed bits, whose words count as the last axis, that axis is not dropped"""
+        x = view.input(0)
+        last = len(x.shape) - 1
+        kept = last not in {d % len(x.shape) for d in self.dims} if self.dims else x.stored_shape[-1] != 1
+        return x.dtype is not DType.BITS or kept
+
     def infer(self, view: View) -> tuple[Shape, DType]:
         shape = view.input(0).shape
         listed = {d % len(shape) for d in self.dims}
@@ -165,6 +175,12 @@ class ExpandDims(_Alias, BuiltinOp):
         """the second input is one int32 constant, an axis of the output"""
         axis = constant_scalar(view.input(1))
         return axis is not None and normal_axis(axis, len(view.input(0).shape) + 1) is not None
+
+    @constraint
+    def whole_words(self, view: View) -> bool:
+        """packed bits have no axis behind their channels"""
+        axis, dimensions = constant_scalar(view.input(1)), len(view.input(0).shape)
+        return view.input(0).dtype is not DType.BITS or normal_axis(axis or 0, dimensions + 1) != dimensions
 
     def infer(self, view: View) -> tuple[Shape, DType]:
         shape, axis = list(view.input(0).shape), constant_scalar(view.input(1))

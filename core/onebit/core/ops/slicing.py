@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from onebit.core.graph import Array, DType
+from onebit.core.bits import WORD_BITS, channels_in
+from onebit.core.graph import Array, DType, Tensor
 from onebit.core.ops.base import BuiltinOp, Options, Shape, View, constraint, register
 from onebit.core.ops.movement import MAX_DIMENSIONS, Movement, Part, constant_values, known_values, normal_axis
 from onebit.core.rounding import Rounding
@@ -20,6 +21,17 @@ Position = slice | int | EllipsisType | None
 def _indexed_shape(shape: Shape, index: tuple[Position, ...]) -> Shape:
     """The shape of ``x[index]``, computed without memory for x."""
     return np.broadcast_to(np.int8(0), shape)[index].shape
+
+
+def _are_whole(x: Tensor, words: int) -> bool:
+    """Whether `words` words of the pixels of packed bits are known channels: all, or some of them in full words."""
+    return words == x.stored_shape[-1] or x.shape[-1] % WORD_BITS == 0
+
+
+def _shape_of_part(x: Tensor, index: tuple[Position, ...]) -> Shape:
+    """The shape of a part of `x`, of which an index counts the words where it is packed bits."""
+    shape = _indexed_shape(x.stored_shape, index)
+    return (*shape[:-1], channels_in(shape[-1], x.shape[-1])) if x.dtype is DType.BITS else shape
 
 
 @register
@@ -43,10 +55,9 @@ class Slice(Movement, BuiltinOp):
 
     @constraint
     def whole_words(self, view: View) -> bool:
-        """of packed bits, whose words the box counts, all channels are taken"""
-        shape = view.input(0).stored_shape
-        whole = _indexed_shape(shape, self._index(view))[-1] == shape[-1]
-        return view.input(0).dtype is not DType.BITS or whole
+        """of packed bits, whose words the box counts, all channels are taken, or they are a multiple of 32"""
+        x = view.input(0)
+        return x.dtype is not DType.BITS or _are_whole(x, _indexed_shape(x.stored_shape, self._index(view))[-1])
 
     @staticmethod
     def _ends(shape: Shape, begin: Sequence[int], size: Sequence[int]) -> list[int]:
@@ -58,9 +69,7 @@ class Slice(Movement, BuiltinOp):
         return (slice(None), *(slice(b, e) for b, e in zip(begin[1:], ends[1:], strict=True)))
 
     def infer(self, view: View) -> tuple[Shape, DType]:
-        x = view.input(0)
-        shape = _indexed_shape(x.stored_shape, self._index(view))
-        return ((*shape[:-1], x.shape[-1]) if x.dtype is DType.BITS else shape), x.dtype
+        return _shape_of_part(view.input(0), self._index(view)), view.input(0).dtype
 
     def parts(self, view: View, inputs: Sequence[Array], output: Array) -> list[Part]:
         return [(output, inputs[0][self._index(view)])]
@@ -86,6 +95,7 @@ class StridedSlice(Movement, BuiltinOp):
     arity = (4, 4)
     code = 45
     options_table = "StridedSliceOptions"
+    moves_bits = True
 
     begin_mask: int = 0
     end_mask: int = 0
@@ -133,9 +143,20 @@ class StridedSlice(Movement, BuiltinOp):
     def in_range(self, view: View) -> bool:
         """indices exist and no range is empty"""
         try:
-            return min(_indexed_shape(view.input(0).shape, self._index(view))) >= 1
+            return min(_indexed_shape(view.input(0).stored_shape, self._index(view))) >= 1
         except IndexError:
             return False
+
+    @constraint
+    def whole_words(self, view: View) -> bool:
+        """of packed bits, whose words a range counts, all channels are taken in order, or they are a multiple of 32"""
+        x, last = view.input(0), self._index(view)[-1]
+        if x.dtype is not DType.BITS:
+            return True
+        if not isinstance(last, slice):
+            return False
+        words = range(x.stored_shape[-1])[last]
+        return _are_whole(x, len(words)) and (words.step == 1 or x.shape[-1] % WORD_BITS == 0)
 
     def _positions(self, view: View) -> list[Position]:
         begin, end, strides = (known_values(view, i) for i in (1, 2, 3))
@@ -168,7 +189,7 @@ class StridedSlice(Movement, BuiltinOp):
         return (slice(None), *self._index(view)[1:])
 
     def infer(self, view: View) -> tuple[Shape, DType]:
-        return _indexed_shape(view.input(0).shape, self._index(view)), view.input(0).dtype
+        return _shape_of_part(view.input(0), self._index(view)), view.input(0).dtype
 
     def parts(self, view: View, inputs: Sequence[Array], output: Array) -> list[Part]:
         return [(output, inputs[0][self._index_of_samples(view)])]
@@ -207,6 +228,7 @@ class Split(Movement, BuiltinOp):
     arity = (1, 1)
     code = 49
     options_table = "SplitOptions"
+    moves_bits = True
 
     axis: int = 1
     num: int = 1
@@ -219,16 +241,20 @@ class Split(Movement, BuiltinOp):
         axis = normal_axis(self.axis, len(shape))
         return bool(axis) and self.num >= 1 and 0 <= self.index < self.num and shape[axis or 0] % self.num == 0
 
-    def _size(self, view: View) -> int:
-        return view.input(0).shape[self.axis] // self.num
+    @constraint
+    def whole_words(self, view: View) -> bool:
+        """packed bits are split along the channels only into parts of a multiple of 32"""
+        x = view.input(0)
+        last = normal_axis(self.axis, len(x.shape)) == len(x.shape) - 1
+        return x.dtype is not DType.BITS or not last or x.shape[-1] // self.num % WORD_BITS == 0
 
     def infer(self, view: View) -> tuple[Shape, DType]:
         shape = list(view.input(0).shape)
-        shape[self.axis] = self._size(view)
+        shape[self.axis] //= self.num
         return tuple(shape), view.input(0).dtype
 
     def parts(self, view: View, inputs: Sequence[Array], output: Array) -> list[Part]:
-        size = self._size(view)
+        size = view.input(0).stored_shape[self.axis] // self.num
         part = slice(self.index * size, (self.index + 1) * size)
         return [(output, np.moveaxis(np.moveaxis(inputs[0], self.axis, 0)[part], 0, self.axis))]
 
