@@ -87,6 +87,11 @@ static inline int32_t ob_clamp(int32_t v, int32_t low, int32_t high) {
   return v < low ? low : (v > high ? high : v);
 }
 
+/* v limited to int8. One comparison decides for a value inside, which most are. */
+static inline int8_t ob_saturate_i8(int32_t v) {
+  return (int8_t)((uint32_t)(v + 128) <= 255u ? v : (v < 0 ? -128 : 127));
+}
+
 /* The taps of one axis that lie inside the image are first .. end - 1, for a window that starts at pixel `start`. */
 static inline void ob_taps_inside(int32_t start, int32_t size, int32_t kernel, int32_t dilation, int32_t *first,
                                   int32_t *end) {

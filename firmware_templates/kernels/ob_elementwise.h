@@ -49,6 +49,15 @@ typedef struct {
 void ob_add_i8(const ob_add_i8_params *params, const ob_operands *operands, const int8_t *a, const int8_t *b,
                int8_t *output);
 
+/* The same as one expression: (a * first + b * second + offset) >> shift, saturated. Nothing leaves 32 bits. Operands are
+ * of full size or repeat in runs of several elements. The code generator proves the factors on all pairs of values. */
+typedef struct {
+  int32_t first, second, offset, shift;
+} ob_fixed_sum;
+
+void ob_add_i8_fixed(const ob_fixed_sum *sum, const ob_operands *operands, const int8_t *a, const int8_t *b,
+                     int8_t *output);
+
 /* int8 a * b: the operands less their zero points, one product rounded half away from zero, zero point and clamp. */
 typedef struct {
   int32_t zero_a, zero_b;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from onebit.codegen.kernel import (
     register_kernel,
 )
 from onebit.codegen.kernels.common import constant, float_bounds, over_operands
+from onebit.codegen.kernels.int8_sum import fixed_sum, has_fixed_sum
 from onebit.core.fixed_point import quantize_multiplier
 from onebit.core.graph import Array, DType
 from onebit.core.ops import (
@@ -231,6 +233,12 @@ def _arithmetic_i8(view: View) -> tuple[Arg, ...]:
     return Struct("ob_add_i8_params", {**fields, **operands}), *_operands(view), Output()
 
 
+def _fixed_sum(view: View) -> tuple[Arg, ...]:
+    found = fixed_sum(view)
+    assert found is not None
+    return Struct("ob_fixed_sum", asdict(found)), *_operands(view), Output()
+
+
 def _extremum(view: View) -> tuple[Arg, ...]:
     assert isinstance(view.node.op, Extremum)
     return *_operands(view, first=int(view.node.op.swaps(view))), Output()
@@ -266,6 +274,7 @@ _register("ob_add_f32", _ELEMENTWISE, Add, _arithmetic_f32, 8.0, _reads_float)
 _register("ob_sub_f32", _ELEMENTWISE, Sub, _arithmetic_f32, 8.0, _reads_float)
 _register("ob_mul_f32", _ELEMENTWISE, Mul, _arithmetic_f32, 8.0, _reads_float)
 for _op in (Add, Sub):
+    _register("ob_add_i8_fixed", _ELEMENTWISE, _op, _fixed_sum, 12.0, has_fixed_sum)
     _register("ob_add_i8", _ELEMENTWISE, _op, _arithmetic_i8, 95.0, _reads_int8)
 _register("ob_mul_i8", _ELEMENTWISE, Mul, _arithmetic_i8, 50.0, _reads_int8)
 _register("ob_maximum_f32", _ELEMENTWISE, Maximum, _extremum, 7.0, _reads_float)
