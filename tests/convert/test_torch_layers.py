@@ -116,6 +116,9 @@ REAL: dict[str, tuple[Callable[[], nn.Module], Shape, dict[str, int]]] = {
         lambda: Call(lambda x, m, v: F.batch_norm(x, m, v.abs() + 1), m=randn(6), v=randn(6)), IMAGE,
         {"MUL": 1, "ADD": 1},
     ),
+    "the only element of a dimension": (
+        lambda: Call(lambda x: F.adaptive_avg_pool2d(x, 1)[..., 0, -1][:, :, None, None]), IMAGE, {"MEAN": 1}
+    ),
     "batch norm first": (lambda: nn.BatchNorm2d(6), IMAGE, {"MUL": 1, "ADD": 1}),
     "batch norm of a flattened map": (
         lambda: nn.Sequential(nn.Flatten(), nn.BatchNorm1d(480)), IMAGE, {"MUL": 1, "ADD": 1, "RESHAPE": 1}
@@ -325,6 +328,34 @@ BINARY: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
 def test_binary_layers(name: str, tmp_path: Path, interpreter: Oracle) -> None:
     make, expected = BINARY[name]
     assert checked(make(), (3, 8, 10), tmp_path, interpreter).ops == expected
+
+
+# ----------------------------------------------------------------------------------------------------------------- int8
+
+INT8: dict[str, Callable[[], nn.Module]] = {
+    "symmetric padding of bits at stride 2": binary(chain(QuantConv2d(32, 40, 3, stride=2, padding=1))),
+    "bits joined and padded": binary(
+        Call(lambda x, f: torch.cat([f(x), F.pad(f(x), (0, 0, 1, 0))], 2), chain(QuantConv2d(32, 40, 3)))
+    ),
+    # results of -2, 0 and 2, which lie between two steps
+    "two terms": lambda: nn.Sequential(nn.Flatten(), QuantLinear(240, 2), nn.Unflatten(1, (2, 1, 1)),
+                                       QuantConv2d(2, 9, 1), nn.Flatten(), nn.Linear(9, 5)),
+    # no SAME padding: a border of the lowest number, which is in no range
+    "a max pool of 2 with padding": binary(nn.MaxPool2d(2, 2, 1)),
+    "an odd number of channels, padded with zeros": binary(chain(QuantConv2d(33, 40, 3, pad_value=0)), channels=33),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(INT8))
+def test_int8(name: str, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((100, 8, 10, 3)).astype(np.float32)
+    example = torch.zeros(1, 3, 8, 10)
+    done = convert(
+        randomized(INT8[name]()), tmp_path / "m.tflite", example_input=example, int8=True, calibration=x, samples=x
+    )
+    assert done.int8 is not None
+    assert done.int8.kept_float == ()
+    assert done.int8.same_class >= 75
 
 
 # --------------------------------------------------------------------------------------------------- what must be exact

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import nn
 
 from onebit.convert import convert
 from onebit.core import Graph, read_model, write_model
-from onebit.core.errors import VerificationError
+from onebit.core.errors import BadInputError, OnebitError, VerificationError
 from onebit.core.graph import Array
 from onebit.core.metadata import ModelMetadata
 from onebit.core.ops import LceBconv2d
@@ -196,6 +197,40 @@ def test_a_file_that_is_not_computed_as_its_source_is_refused(tmp_path: Path) ->
     net = randomized(nn.Sequential(Shifted(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), QuantLinear(64, 3)))
     with pytest.raises(VerificationError, match="layer '0'"):
         convert(net, tmp_path / "m.tflite", example_input=torch.zeros(1, 1, 4, 4))
+    assert list(tmp_path.iterdir()) == []
+
+
+class Inconstant(nn.Module):
+    """Multiplies by what is not the same in every call."""
+
+    def __init__(self, factor: Callable[[torch.Tensor], float | torch.Tensor]) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 32), nn.BatchNorm1d(32), QuantLinear(32, 3))
+        self.factor = factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.layers(x)
+        return y * self.factor(x)
+
+
+CALLS = itertools.count(1)
+INCONSTANT: dict[str, tuple[Callable[[torch.Tensor], float | torch.Tensor], type[OnebitError], str]] = {
+    "random": (
+        lambda _: 1 + torch.rand(1),
+        VerificationError,
+        "differs in 64 of 64 samples, though all its layers",
+    ),
+    "calls counted": (lambda _: next(CALLS), VerificationError, "differs in 64 of 64 samples, though all its layers"),
+    "one sample only": (lambda x: 1 + (x.shape[0] == 1), BadInputError, "something else for one sample than for"),
+}
+
+
+@pytest.mark.parametrize("name", list(INCONSTANT))
+def test_a_source_that_computes_something_else_in_the_next_call_is_refused(name: str, tmp_path: Path) -> None:
+    """What it computed when it was traced became constants: every layer agrees with the file, the model does not."""
+    factor, error, message = INCONSTANT[name]
+    with pytest.raises(error, match=message):
+        convert(randomized(Inconstant(factor)), tmp_path / "m.tflite", example_input=torch.zeros(1, 4))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,32 @@ def test_fast_kernels_compute_the_same(name: str, lce: LceOracle, monkeypatch: p
     assert kernels == ["reference", FAST[name]]
 
 
+def without_bias() -> Graph:
+    graph = Net((1, 5, 6, 3)).conv(4).graph()
+    (node,) = graph.nodes
+    return replace(graph, nodes=(replace(node, inputs=node.inputs[:2]),))
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda: graph_of("table_of_odd_values"), "zero padding of an odd number of channels"),
+        (without_bias, "CONV_2D without bias"),
+    ],
+    ids=["odd", "no bias"],
+)
+def test_what_the_interpreter_refuses_is_left_to_numpy(
+    make: Callable[[], Graph], what: str, lce: LceOracle, caplog: pytest.LogCaptureFixture
+) -> None:
+    graph = make()
+    model, x, names = write_model(graph), random_inputs(graph, 2, seed=2), names_of(graph)
+    assert lce.engine == "larq-compute-engine"
+    for ours, theirs in zip(NumpyOracle().run(model, x, names), lce.run(model, x, names), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert lce.engine == f"onebit-numpy, for {what}"
+    assert f"LCE has no kernel for {what}" in caplog.text
+
+
 def test_real_valued_sums_agree_within_the_tolerance(lce: LceOracle) -> None:
     graph = graph_of("float_head_relu6")
     model, x = write_model(graph), random_inputs(graph, 5, seed=2)
@@ -112,7 +139,10 @@ def test_the_interpreter_is_found_and_run_without_tensorflow(lce: LceOracle, tmp
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_model_that_the_interpreter_refuses_is_an_error_with_its_reason(lce: LceOracle) -> None:
+def test_a_model_that_the_interpreter_refuses_is_an_error_with_its_reason(
+    lce: LceOracle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oracle, "_without_kernel", lambda _graph: set())
     graph = Net((1, 4, 4, 3)).quantize().bconv(4, pad_value=0).graph()
     with pytest.raises(VerificationError, match="the LCE interpreter failed: .*AllocateTensors") as caught:
         lce.run(write_model(graph), random_inputs(graph, 1, 0), graph.outputs)

@@ -34,6 +34,8 @@ def randomized(module: nn.Module, seed: int = 0) -> nn.Module:
                 assert layer.running_var is not None
                 layer.running_mean.normal_(0, 0.3 * deviation, generator=generator)
                 layer.running_var.uniform_(0.5 * deviation**2, 1.5 * deviation**2, generator=generator)
+                if not layer.affine:
+                    continue
                 layer.weight.uniform_(0.5, 1.5, generator=generator)
                 layer.weight.mul_(torch.randint(0, 2, layer.weight.shape, generator=generator) * 2 - 1)
                 layer.bias.normal_(0, 0.3, generator=generator)

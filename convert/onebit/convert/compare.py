@@ -22,8 +22,8 @@ from onebit.core.graph import Array
 class Comparison:
     """The file's tensors `found` (name -> [N, ...] in stored form); each is compared once, in the source's order.
 
-    `first_flip` describes the first tensor in which the file decided signs otherwise than the source, all near 0;
-    `flips` counts those signs, `signs` all that were compared.
+    `signs` counts those that were compared, `flips` the ones (all near 0) that the file decided otherwise than the
+    source, and `flipped` (bool [N]) tells in which samples.
     """
 
     def __init__(self, imported: Imported, graph: Graph, found: Mapping[str, Array]) -> None:
@@ -31,9 +31,9 @@ class Comparison:
         self._graph = graph
         self._found = found
         self._compared: set[str] = set()
-        self.first_flip: VerificationError | None = None
         self.signs = 0
         self.flips = 0
+        self.flipped = np.zeros(len(next(iter(found.values()))), np.bool_)
 
     def value(self, node: fx.Node, wanted: Array, tolerance: float) -> None:
         """VerificationError if the file's tensor for the value of `node` differs from `wanted` by more."""
@@ -64,9 +64,9 @@ class Comparison:
         if name not in self._compared:
             self._compared.add(name)
             self.signs += wanted.size
-            self.flips += int((got != wanted).sum())
-            if self.first_flip is None and (got != wanted).any():
-                self.first_flip = difference(self._imported, source, name, got, wanted, 0.0)
+            other = (got != wanted).reshape(len(got), -1)
+            self.flips += int(other.sum())
+            self.flipped |= other.any(axis=1)
         return got.astype(wanted.dtype)
 
 

@@ -8,6 +8,7 @@ have not installed them.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import subprocess
 import sys
@@ -21,11 +22,13 @@ import numpy as np
 from onebit.core.errors import BadInputError, ToolMissingError, VerificationError
 from onebit.core.flatbuffer import read_model
 from onebit.core.flatbuffer.excerpt import with_outputs
-from onebit.core.graph import Array
-from onebit.core.ops import LceBconv2d
+from onebit.core.graph import Array, Graph
+from onebit.core.ops import Conv2d, LceBconv2d
 from onebit.core.oracle import NumpyOracle, Oracle
 from onebit.core.rounding import Rounding
 from onebit.simulate import tflm
+
+log = logging.getLogger(__name__)
 
 _WORKER = Path(__file__).with_name("_lce_worker.py")
 #: the samples of one call are shared by so many child processes, of at least so many samples each
@@ -37,9 +40,10 @@ _INTERPRETERS = {Rounding.LITERT: "lce", Rounding.TFLM: "tflm"}
 
 
 class LceOracle(Oracle):
-    """The LCE interpreter in a child process; raises ToolMissingError where larq-compute-engine is not installed."""
+    """The LCE interpreter in a child process; raises ToolMissingError where larq-compute-engine is not installed.
 
-    engine = "larq-compute-engine"
+    A model with an operator that it has no kernel for is left to the NumPy semantics; `engine` then says so.
+    """
 
     def __init__(self) -> None:
         library = _interpreter_library()
@@ -48,6 +52,12 @@ class LceOracle(Oracle):
                 "larq-compute-engine is not installed", fix="pip install 'onebit[oracle]', or use --reference numpy"
             )
         self._library = library
+        self._lacking: set[str] = set()
+
+    @property
+    def engine(self) -> str:
+        """Who computed the models so far."""
+        return f"onebit-numpy, for {', '.join(sorted(self._lacking))}" if self._lacking else "larq-compute-engine"
 
     def run(self, model: bytes, x: Array, tensors: Sequence[str]) -> list[Array]:
         """See `Oracle.run`: with the reference kernels."""
@@ -61,6 +71,17 @@ class LceOracle(Oracle):
         return self._run(_REFERENCE if _has_zero_padding(model) else _INDIRECT, model, x, tensors)
 
     def _run(self, kernels: str, model: bytes, x: Array, tensors: Sequence[str]) -> list[Array]:
+        try:
+            return self._interpreted(kernels, model, x, tensors)
+        except VerificationError:
+            lacking = _without_kernel(read_model(model))
+            if not lacking:
+                raise
+            self._lacking |= lacking
+            log.warning("LCE has no kernel for %s: computed by onebit's semantics", " and ".join(sorted(lacking)))
+            return NumpyOracle().run(model, x, tensors)
+
+    def _interpreted(self, kernels: str, model: bytes, x: Array, tensors: Sequence[str]) -> list[Array]:
         count = min(len(os.sched_getaffinity(0)), MAX_PROCESSES, max(1, len(x) // MIN_SAMPLES))
         content = with_outputs(model, tensors)
         with tempfile.TemporaryDirectory(prefix="onebit-oracle-") as folder, ThreadPoolExecutor(count) as threads:
@@ -106,6 +127,18 @@ def find_oracle(name: str = "auto", rounding: Rounding = Rounding.LITERT) -> Ora
 
 def _has_zero_padding(model: bytes) -> bool:
     return any(isinstance(node.op, LceBconv2d) and node.op.window.zero_padded for node in read_model(model).nodes)
+
+
+def _without_kernel(graph: Graph) -> set[str]:
+    """What LCE's interpreter, though not onebit, refuses to run of a model's operators, in words."""
+    found = set()
+    for node in graph.nodes:
+        op, filters = node.op, graph.tensor(node.inputs[1] if len(node.inputs) > 1 else None)
+        if isinstance(op, LceBconv2d) and op.window.zero_padded and filters is not None and filters.shape[3] % 2:
+            found.add("zero padding of an odd number of channels")
+        if isinstance(op, Conv2d) and (len(node.inputs) < 3 or node.inputs[2] is None):
+            found.add("CONV_2D without bias")
+    return found
 
 
 def _interpreter_library() -> Path | None:

@@ -38,16 +38,26 @@ def _repeat(x: Operand, *repeats: Any) -> Form:
 def _getitem(x: Operand, index: Any) -> Form:
     parts = list(index) if isinstance(index, tuple) else [index]
     rank = len(x.shape)
+    read = rank - sum(part is not None and part is not Ellipsis for part in parts)
     if Ellipsis in parts:
         at = parts.index(Ellipsis)
-        parts[at : at + 1] = [slice(None)] * (rank - len(parts) + 1)
-    parts += [slice(None)] * (rank - len(parts))
+        parts[at : at + 1] = [slice(None)] * read
+    else:
+        parts += [slice(None)] * read
+    taken = [part for part in parts if part is not None]
+    if len(taken) == rank and all(_is_only(part, size) for part, size in zip(taken, x.shape, strict=True)):
+        return unary(x, Reshape(()))  # as for `_reshape`
     if len(parts) != rank or not all(isinstance(part, slice) for part in parts):
-        raise NoForm(f"the index {index}", "use slices only, as x[:, 2:4]")
+        raise NoForm("an index other than slices", "use slices only, as x[:, 2:4]")
     bounds = [part.indices(size) for part, size in zip(parts, x.shape, strict=True)]
     if bounds[0] != (0, x.shape[0], 1):
         raise NoForm("slicing the batch", "leave the batch as it is")
     return unary(x, Slice(tuple(bounds[1:])))
+
+
+def _is_only(part: Any, size: int) -> bool:
+    """Whether an index takes all there is of a dimension, or the only element of one."""
+    return part == slice(None) or (size == 1 and isinstance(part, int) and part in (0, -1))
 
 
 @makes("narrow", torch.narrow)

@@ -18,7 +18,7 @@ from onebit.convert.importers.base import Layer, imports, pair, to_numpy
 from onebit.convert.importers.elementwise import hwc_order
 from onebit.convert.importers.movement import add_border, cut
 from onebit.convert.importers.pooling import subsample
-from onebit.convert.importers.windows import Windows, windows
+from onebit.convert.importers.windows import Windows, same_windows, windows
 from onebit.core import DType
 from onebit.core.bits import WORD_BITS
 from onebit.core.errors import BadInputError
@@ -74,8 +74,10 @@ def _conv_windows(layer: Layer, kernel: Any, stride: Any, dilation: Any) -> Wind
         if conv.padding_mode != "zeros":
             raise layer.unsupported(f"padding_mode '{conv.padding_mode}'", fix="use padding_mode='zeros'")
         mode = conv.padding if isinstance(conv.padding, str) else "symmetric"
-    if mode in ("same", "valid"):
-        return Windows(Padding.SAME if mode == "same" else Padding.VALID)
+    if mode == "same":
+        return same_windows(layer.in_shape[2:], kernel, stride, dilation)
+    if mode == "valid":
+        return Windows(Padding.VALID)
     return windows(layer.in_shape[2:], layer.out_shape[2:], kernel, stride, dilation, pair(conv.padding))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from torch import nn
 
@@ -126,6 +128,8 @@ def import_pad_layer(build: GraphBuilder, layer: Layer, x: Value) -> Value:
 def _padded(build: GraphBuilder, layer: Layer, x: Value, widths: tuple[Width, ...], value: float) -> Value:
     if not any(map(any, widths)):
         return x
+    if not math.isfinite(value):
+        raise layer.unsupported(f"padding with {value}", fix="use the padding of the max pool behind it")
     if x.layout is Layout.IMAGE:
         return Value(pad(build, x.tensor, (widths[1], widths[2], widths[0]), value, layer.name), Layout.IMAGE)
     return Value(pad(build, build.plain(x), widths, value, layer.name), Layout.PLAIN)

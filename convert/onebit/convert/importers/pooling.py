@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from onebit.convert.builder import GraphBuilder, Layout, Value
@@ -14,8 +13,7 @@ from onebit.convert.importers.movement import add_border
 from onebit.convert.importers.windows import Windows, reach, windows
 from onebit.convert.operations import OverMap
 from onebit.core.ops import AveragePool2d, MaxPool2d, Mean, Padding, PoolWindow, ReduceMax
-
-LOWEST = float(np.finfo(np.float32).min)
+from onebit.core.ops.window import LARGEST
 
 
 def _windows(layer: Layer, size: tuple[int, int], stride: tuple[int, int], padding: Any) -> Windows:
@@ -47,7 +45,7 @@ def import_max_pool(build: GraphBuilder, layer: Layer, x: Value) -> Value:
     if dense.padding is Padding.SAME:
         every = build.node(MaxPool2d(PoolWindow(size, (1, 1), Padding.SAME)), (tensor,), f"{layer.name}/dense")
         return Value(subsample(build, every, stride, layer.name), Layout.IMAGE)
-    padded = add_border(build, tensor, found.border, LOWEST, layer.name)
+    padded = add_border(build, tensor, found.border, -LARGEST, layer.name)
     return Value(build.node(MaxPool2d(PoolWindow(size, stride, Padding.VALID)), (padded,), layer.name), Layout.IMAGE)
 
 

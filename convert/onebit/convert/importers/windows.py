@@ -61,3 +61,11 @@ def windows(
     if border == padding and list(out) == [axis.out for axis in same]:
         return Windows(Padding.SAME)
     return Windows(Padding.VALID, border)
+
+
+def same_windows(
+    size: Sequence[int], kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+) -> Windows:
+    """Those of TensorFlow's SAME rule: VALID where it pads nothing, which more kernels know."""
+    axes = [Axis(*axis, Padding.SAME) for axis in zip(size, kernel, stride, dilation, strict=True)]
+    return Windows(Padding.SAME if any(axis.total_padding for axis in axes) else Padding.VALID)

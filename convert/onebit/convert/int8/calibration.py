@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onebit.core import DType, Graph, evaluate
+from onebit.core import DType, Graph, Node, evaluate
 from onebit.core.errors import BadInputError
 from onebit.core.evaluate import CHUNK
 from onebit.core.graph import Array
-from onebit.core.ops import Logistic, Reshape, Softmax, Squeeze
+from onebit.core.ops import Logistic, PadV2, Reshape, Softmax, Squeeze
+from onebit.core.ops.window import LARGEST
 
 Ranges = Mapping[str, tuple[float, float]]
 
@@ -52,11 +53,14 @@ MINMAX = RangeMethod()
 def calibrate(graph: Graph, x: Array, method: RangeMethod = MINMAX) -> dict[str, tuple[float, float]]:
     """The range of the input and of every float32 activation, for real inputs `x` float32 [N, ...].
 
+    A border of the lowest number, which stands for no pixel in front of a max pool, has no part in it.
+
     BadInputError without samples, and where a tensor is not finite for one of them.
     """
     if len(x) == 0:
         raise BadInputError("no calibration samples", fix="give at least one, better some hundred")
-    names = [t.name for t in graph.activations() if t.dtype is DType.FLOAT32]
+    bordered = {node.output: node.inputs[0] or "" for node in graph.nodes if has_lowest_border(graph, node)}
+    names = [t.name for t in graph.activations() if t.dtype is DType.FLOAT32 and t.name not in bordered]
     whole = {graph.input.name, *_answers(graph)}
     spreads = {
         name: _Histogram() if method.percentile is not None and name not in whole else _Extremes()
@@ -73,7 +77,16 @@ def calibrate(graph: Graph, x: Array, method: RangeMethod = MINMAX) -> dict[str,
                     fix="check the samples' range and the model's weights",
                 )
             spreads[name].add(value)
-    return {name: spread.range(method.percentile or 100.0) for name, spread in spreads.items()}
+    ranges = {name: spread.range(method.percentile or 100.0) for name, spread in spreads.items()}
+    for name, source in bordered.items():  # in execution order
+        ranges[name] = ranges[source]
+    return ranges
+
+
+def has_lowest_border(graph: Graph, node: Node) -> bool:
+    """Whether the node adds a border of the lowest float32 number or of minus infinity."""
+    value = graph.tensor(node.inputs[2]) if isinstance(node.op, PadV2) else None
+    return value is not None and value.dtype is DType.FLOAT32 and float(value.constant().max()) <= -LARGEST
 
 
 def _answers(graph: Graph) -> set[str]:

@@ -19,6 +19,9 @@ from onebit.core.ops import Add, Dequantize, LceQuantize, Quantize, View
 
 INFINITE_STEPS = 2.0**40
 
+NEAR_TIE = 1e-3
+"""How far from the middle between two steps a value lies that other arithmetic may round to either of them."""
+
 
 def real_values(tensor: Tensor, stored: Array, offset: float = 0.0) -> Array:
     """What a stored tensor means: int8 as scale * (q - zero point) - offset in float64, anything else as it is."""
@@ -29,9 +32,28 @@ def real_values(tensor: Tensor, stored: Array, offset: float = 0.0) -> Array:
 
 def to_steps(value: Array, quant: Quantization, offset: float = 0.0) -> Array:
     """The int8 value nearest to real values plus `offset`, as float64: halves away from zero, saturated."""
-    scaled = np.clip((value.astype(np.float64) + offset) / quant.scale, -INFINITE_STEPS, INFINITE_STEPS)
+    return _rounded(_scaled(value, quant, offset), quant)
+
+
+def _scaled(value: Array, quant: Quantization, offset: float) -> Array:
+    scaled = (value.astype(np.float64) + offset) / quant.scale
+    return np.asarray(np.clip(scaled, -INFINITE_STEPS, INFINITE_STEPS))
+
+
+def _rounded(scaled: Array, quant: Quantization) -> Array:
     steps = np.trunc(scaled + np.copysign(0.5, scaled))
     return np.asarray(np.clip(steps + quant.zero_point, -128.0, 127.0))
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a tensor of the file must hold: `values` in its stored form, int8 as float64.
+
+    `ties` (bool, int8 only) tells where the real value lies in the middle between two steps.
+    """
+
+    values: Array
+    ties: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -56,17 +78,18 @@ class FakeQuantized:
         """The real value of a tensor of the file that the source has too."""
         return real_values(self.file.tensors[name], stored, self.offsets.get(name, 0.0))
 
-    def step(self, node: Node, found: Mapping[str, Array]) -> Array:
-        """The output of one node of the source in the stored form of the file (int8 as float64).
+    def step(self, node: Node, found: Mapping[str, Array]) -> Step:
+        """The output of one node of the source in the stored form of the file.
 
         `found` has the file's values of the tensors that the node reads. VerificationError where the file does not
         have the node, or lets it read something else.
         """
         value = self._evaluate(node, found, rounded=True)
         tensor = self.file.tensors[node.output]
-        return (
-            to_steps(value, tensor.quant, self.offsets.get(tensor.name, 0.0)) if tensor.dtype is DType.INT8 else value
-        )
+        if tensor.dtype is not DType.INT8:
+            return Step(value)
+        scaled = _scaled(value, tensor.quant, self.offsets.get(tensor.name, 0.0))
+        return Step(_rounded(scaled, tensor.quant), np.abs(scaled - np.floor(scaled) - 0.5) < NEAR_TIE)
 
     def exact_step(self, node: Node, found: Mapping[str, Array]) -> Array:
         """The real output of one node for the same inputs, its constants and its output not rounded."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from onebit.convert.int8.calibration import Ranges
+from onebit.convert.int8.calibration import Ranges, has_lowest_border
 from onebit.convert.int8.rules import RULES, Output
 from onebit.core import DType, Graph, Node
 from onebit.core.ops import LceQuantize, Movement
@@ -35,6 +35,8 @@ def group_tensors(graph: Graph, ranges: Ranges, kept_float: set[str]) -> dict[st
         rule = RULES.get(type(node.op))
         if rule is None or rule.output is not Output.SHARED or node.output in kept_float:
             continue
+        if node.output not in groups:
+            continue  # packed bits
         _include_constants(graph, node, groups[node.output])
         inputs = [name for name in value_inputs(graph, node) if name in groups]
         for name in inputs:
@@ -56,6 +58,8 @@ def _float_activations(graph: Graph) -> list[str]:
 
 
 def _include_constants(graph: Graph, node: Node, group: Group) -> None:
+    if has_lowest_border(graph, node):
+        return  # it saturates, and nothing is lower
     for name in node.inputs:
         tensor = graph.tensor(name)
         if tensor is not None and tensor.data is not None and tensor.dtype is DType.FLOAT32:

@@ -239,7 +239,7 @@ class _Quantizer:
             return self._linear_inputs(node, per_channel=rule.constants is Constants.PER_CHANNEL)
         if rule.any_form:
             return node.inputs
-        shared = self._quant(node.output) if rule.output is Output.SHARED else None
+        shared = self._quant(node.output) if rule.output is Output.SHARED and not self._is_bits(node) else None
         computed = [self._int8(n, shared) for n in node.inputs if n is not None and not self._is_constant(n)]
         if not self._is_bits(node):
             self._refine_signed_sum(node, computed)

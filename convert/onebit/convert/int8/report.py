@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onebit.convert.int8.calibration import has_lowest_border
 from onebit.convert.int8.fake_quant import FakeQuantized
 from onebit.convert.int8.quantizer import KeptFloat
 from onebit.convert.samples import spread
@@ -84,6 +85,8 @@ def _loss(fake: FakeQuantized, node: Node, found: Mapping[str, Array], wanted: A
     only_signed = bool(readers) and all(isinstance(reader.op, LceQuantize) for reader in readers)
     if tensor.dtype is not DType.INT8 or (only_signed and name not in fake.source.outputs):
         return None
+    if has_lowest_border(fake.source, node):
+        return None  # of which no value matters
     got = fake.real(name, found[name])
     own = _decibels(wanted, got - fake.exact_step(node, found))
     return LayerLoss(node.op.name, name, own_db=own, total_db=_decibels(wanted, got - wanted))

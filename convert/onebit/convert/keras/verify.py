@@ -75,17 +75,20 @@ def verify_keras(imported: KerasImport, model: bytes, samples: Array, oracle: Or
     tolerance = output_tolerance(wanted)
     suspects = np.flatnonzero(disagreeing(got, wanted, tolerance))
     decided = flipped = 0
+    explained = np.zeros(len(x), np.bool_)
     for start in range(0, len(suspects), CHUNK):
         part = x[suspects[start : start + CHUNK]]
         names = [t.name for t in graph.activations()]
         values = oracle.run(model, part, names)
         for i in range(len(part)):
             found = {name: value[i : i + 1] for name, value in zip(names, values, strict=True)}
-            flips = _step(_Sample(imported, graph, found), part[i : i + 1], tolerance)
-            decided, flipped = decided + flips.decided, flipped + flips.flipped
+            step = _step(_Sample(imported, graph, found), part[i : i + 1], tolerance)
+            decided, flipped = decided + step.decided, flipped + step.flipped
+            explained[suspects[start + i]] = step.samples.any()
     # the samples that agree have as many signs
     total = decided * len(x) // max(len(suspects), 1)
-    return judge(got, wanted, tolerance, oracle.engine, Flips(total, flipped), imported.source.description.name)
+    flips = Flips(total, flipped, explained)
+    return judge(got, wanted, tolerance, oracle.engine, flips, imported.source.description.name)
 
 
 def _step(sample: _Sample, x: Array, tolerance: float) -> Flips:
@@ -103,7 +106,8 @@ def _step(sample: _Sample, x: Array, tolerance: float) -> Flips:
             want = values[node].reshape(-1)
             allowed = tolerance if name == sample.graph.output.name else FLOAT_TOLERANCE * float(np.abs(want).max())
             _compare(sample, node, sample.found[name].reshape(-1), want, allowed)
-    return Flips(sum(f.decided for f in flips), sum(f.flipped for f in flips))
+    found = np.array([any(f.samples.any() for f in flips)])
+    return Flips(sum(f.decided for f in flips), sum(f.flipped for f in flips), found)
 
 
 def _compare_signs(sample: _Sample, node: str, got: Array, signed: Array) -> Flips:
@@ -111,7 +115,8 @@ def _compare_signs(sample: _Sample, node: str, got: Array, signed: Array) -> Fli
     wanted = np.where(signed < 0, np.float32(-1), np.float32(1))
     near = np.abs(signed) <= TIE_TOLERANCE * np.abs(signed).max()
     _compare(sample, node, got, np.where(near, got, wanted), 0.0)
-    return Flips(wanted.size, int((got != wanted).sum()))
+    other = got != wanted
+    return Flips(wanted.size, int(other.sum()), np.array([other.any()]))
 
 
 def _compare(sample: _Sample, node: str, got: Array, wanted: Array, tolerance: float) -> None:
