@@ -81,7 +81,7 @@ def test_a_function_with_an_input_shape(module: str, capsys: pytest.CaptureFixtu
 
 def test_a_function_with_example_and_preprocessing(module: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [f"{module}:with_example", "--out", "m.tflite", "--int8", "--calibration", "random:40"]
-    preprocessing = ["--mean", "0.5,0.4,0.3", "--std", "0.2", "--input-range", "0,1"]
+    preprocessing = ["--mean", "0.5,0.4,0.3", "--std", "0.2"]
     code, result = as_json([*arguments, *preprocessing], capsys)
     assert (code, result["verified"]["samples"], result["verified"]["argmax_equal"]) == (0, 40, 40)
     metadata = read_model("m.tflite").metadata
@@ -124,8 +124,10 @@ BAD = {
         "calibration samples of shape [1000, 28, 28, 1]",
     ),
     "a bad count": (["{module}:with_example", "--int8", "--calibration", "random:0"], "give random:N"),
-    "a bad range": (["{module}:with_example", "--input-range", "1,0"], "give LO,HI with LO < HI"),
-    "a bad mean": (["{module}:with_example", "--mean", "a"], "give finite numbers"),
+    "a bad range": (["{module}:with_example", "--input-range", "1,0"], "use LO,HI with LO < HI"),
+    "a bad mean": (["{module}:with_example", "--mean", "a", "--std", "1"], "--mean: 'a' is no list of numbers"),
+    "a mean alone": (["{module}:with_example", "--mean", "0.5"], "--mean without --std; give both, or --input-range"),
+    "a standard deviation of 0": (["{module}:with_example", "--mean", "0", "--std", "0"], "std must be > 0"),
 }
 
 
@@ -144,9 +146,17 @@ def test_bad_input_is_one_line(case: str, module: str, folder: Path, capsys: pyt
     ]
 
 
+def test_the_place_of_the_file_is_checked_first(
+    module: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onebit.convert.load_callable", lambda _: pytest.fail("the model was loaded"))
+    assert main(["convert", f"{module}:net", "--out", "."]) == 2
+    assert "is a folder, not a file" in capsys.readouterr().err
+
+
 def test_a_checkpoint_refuses_other_preprocessing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_model(folder / "model.pt", randomized(digits()), get_recipe("digits"), accuracy=0.1, epochs=1, seed=1)
-    assert main(["convert", "model.pt", "--out", "m.tflite", "--mean", "0.5"]) == 2
+    assert main(["convert", "model.pt", "--out", "m.tflite", "--mean", "0.5", "--std", "1"]) == 2
     assert "brings its own preprocessing" in capsys.readouterr().err
 
 

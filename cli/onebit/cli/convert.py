@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -13,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onebit.cli.console import JsonOption, emit_json, stdout_console
+from onebit.cli.options import DataDirOption, MeanOption, RangeOption, StdOption
 from onebit.core.errors import BadInputError, OnebitError, ToolMissingError
+from onebit.core.files import check_place_for_file
 from onebit.core.metadata import ModelMetadata, Preprocessing
 
 if TYPE_CHECKING:
@@ -58,11 +59,11 @@ def convert(
         str,
         typer.Option("--range", metavar="R", help="int8 ranges: minmax, or percentile:P (cuts 100-P % at each end)."),
     ] = "minmax",
-    data_dir: Annotated[Path | None, typer.Option(metavar="D", help="Folder that holds the data set.")] = None,
+    data_dir: DataDirOption = None,
     input_shape: Annotated[str | None, typer.Option(metavar="N,H,W,C", help="Input of the function's model.")] = None,
-    mean: Annotated[str | None, typer.Option(metavar="M,...", help="Mean of the input, per channel.")] = None,
-    std: Annotated[str | None, typer.Option(metavar="S,...", help="Standard deviation, per channel.")] = None,
-    input_range: Annotated[str | None, typer.Option(metavar="LO,HI", help="What pixels 0 and 255 become.")] = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    input_range: RangeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Turn a trained model into a .tflite with LCE operators, verified against its source before it is written.
@@ -70,12 +71,14 @@ def convert(
     The check runs the file in the LCE interpreter where larq-compute-engine is installed, else in onebit's own
     semantics, on the test images of the model's data set, of DATASET, or on seeded random inputs.
     """
+    from onebit.cli.preprocessing import parse_preprocessing
     from onebit.convert import convert as convert_model
     from onebit.convert.int8 import RangeMethod
     from onebit.simulate.oracle import find_oracle
 
+    check_place_for_file(out)
     method = RangeMethod.parse(ranges)
-    found = _resolve(source, input_shape, _preprocessing(mean, std, input_range))
+    found = _resolve(source, input_shape, parse_preprocessing(mean, std, input_range))
     with _held(found.model):
         samples = _samples(found, calibration, data_dir)
         result = convert_model(
@@ -160,34 +163,6 @@ def _shape(text: str) -> tuple[int, ...]:
     if shape[0] != 1:
         raise BadInputError(f"--input-shape {text} has a batch of {shape[0]}", fix="the batch must be 1")
     return shape
-
-
-def _preprocessing(mean: str | None, std: str | None, input_range: str | None) -> Preprocessing | None:
-    """real = (LO + (HI - LO) * pixel / 255 - mean) / std; the range is 0 to 1 by default."""
-    if mean is None and std is None and input_range is None:
-        return None
-    low, high = (0.0, 1.0)
-    if input_range is not None:
-        values = _numbers("--input-range", input_range)
-        if len(values) != 2 or not values[0] < values[1]:
-            raise BadInputError(f"--input-range {input_range}", fix="give LO,HI with LO < HI")
-        low, high = values
-    return Preprocessing(
-        scale=(high - low) / 255,
-        offset=low,
-        mean=(0.0,) if mean is None else _numbers("--mean", mean),
-        std=(1.0,) if std is None else _numbers("--std", std),
-    )
-
-
-def _numbers(option: str, text: str) -> tuple[float, ...]:
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if not values or not all(math.isfinite(value) for value in values):
-        raise BadInputError(f"{option} {text}", fix="give finite numbers separated by commas")
-    return values
 
 
 # ---------------------------------------------------------------------------------------------------------------- data

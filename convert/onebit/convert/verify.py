@@ -69,7 +69,9 @@ def _verify_float(imported: Imported, graph: Graph, model: bytes, x: Array, orac
             flipped.append(comparison.flipped)
             outputs.append(found[graph.output.name])
             signs, flips = signs + comparison.signs, flips + comparison.flips
-        alone = np.concatenate([imported.traced.module(one).numpy() for one in given[:ALONE].split(1)])
+        alone = np.concatenate(
+            [imported.traced.module(given[i : i + 1]).numpy() for i in range(min(ALONE, len(given)))]
+        )
     got, wanted, forced = (np.concatenate(parts) for parts in (outputs, sources, stepped))
     tolerance = output_tolerance(wanted)
     # from the file's sign decisions on, and with those of the source
