@@ -50,6 +50,7 @@ def test_json_says_what_was_trained(engine: dict[str, Any], capsys: pytest.Captu
         "compiled": False,
         "resume": True,
         "download": True,
+        "start": None,
     }
 
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from onebit.core.errors import BadInputError
 from onebit.train.channels import (
+    Resized,
     channel_graph,
     constant_channels,
     fit_channels,
     keep_channels,
+    narrowest,
     representable_width,
     squeeze,
     widened,
+    widened_model,
 )
 from onebit.train.layers import ChannelPReLU, QuantConv2d, QuantLinear, SameConv2d, binary_layers
 from onebit.train.methods.channel_gates import ChannelGates
 from onebit.train.models import build_architecture
 from onebit.train.models.blocks import Residual, binary_conv, pooled_head, real_conv, real_shortcut
+from onebit.train.models.residual import bireal_resnet
 from support.method_runs import Run
 
 
@@ -110,6 +116,76 @@ def test_a_residual_stream_is_one_group() -> None:
     # one live writer keeps the channel of all
     net[1].body[1].weight.data[20:60] = 1.0
     assert constant_channels(net)["0.0"] == []
+
+
+def repeating_net() -> nn.Module:
+    return bireal_resnet((3, 8, 8), 5, blocks=(1, 1), widths=(64, 128), activation="prelu")
+
+
+REPEATING_SHAPE = (3, 8, 8)
+
+
+def test_a_stream_that_repeats_another_one_depends_on_it() -> None:
+    channels = channel_graph(repeating_net())
+    groups = channels.free()
+    assert [(g.writers, g.repeats, g.size) for g in groups] == [
+        (["0.0", "1.body.0", "2.body.0"], [], 64),
+        (["3.body.0", "4.body.0"], ["3.shortcut.1"], 128),
+    ]
+    assert channels.base_of(groups[1]) is groups[0]
+
+
+@pytest.mark.parametrize(
+    ("stream", "copies", "left"),
+    [
+        (range(0), range(60), (64, 96)),  # one and a half copies: a slice is joined to the stream
+        (range(0), range(90), (64, 64)),  # channels 0 to 25 live in no copy, 26 to 37 in the second one only
+        (range(30, 62), [*range(30, 62), *range(94, 126)], (32, 64)),
+        (range(32), [*range(128)][3:], (64, 32)),  # a channel lives in the stream or in a copy: it stays
+    ],
+)
+def test_repeated_channels_go_with_identical_outputs(
+    stream: Sequence[int], copies: Sequence[int], left: tuple[int, int]
+) -> None:
+    net = alive(repeating_net())
+    silence(net, "0.0", list(stream))
+    silence(net, "3.body.0", list(copies))
+    small = squeeze(net)
+    assert_same_outputs(net, small, REPEATING_SHAPE)
+    assert tuple(len(small.get_submodule(name).weight) for name in ("0.0", "3.body.0")) == left
+
+
+def test_channels_that_are_no_copies_are_refused() -> None:
+    net = repeating_net()
+    small = keep_channels(net, {"0.0": list(range(5, 37))})
+    assert len(small.get_submodule("3.body.0").weight) == 64
+    with pytest.raises(BadInputError, match=r"^3\.body\.0: its channels repeat those of another group"):
+        keep_channels(net, {"0.0": list(range(5, 37)), "3.body.0": list(range(32))})
+
+
+def test_a_budget_squeezes_streams_that_repeat() -> None:
+    net = alive(repeating_net())
+
+    def weights(module: nn.Module) -> int:
+        return sum(layer.weight.numel() for layer in binary_layers(module).values())
+
+    for share in (0.9, 0.4, 0.13):
+        small = fit_channels(net, lambda module, share=share: weights(module) <= share * weights(net))
+        assert weights(small) <= share * weights(net)
+        assert outputs(small, REPEATING_SHAPE).shape == (8, 5)
+        loaded = Resized.of(repeating_net, small)()
+        loaded.load_state_dict(small.state_dict())
+        assert torch.equal(outputs(loaded, REPEATING_SHAPE), outputs(small, REPEATING_SHAPE))
+    assert weights(narrowest(net)) == 4 * 9 * 32 * 32
+
+
+def test_a_widened_network_is_initialized_like_one_of_that_width() -> None:
+    torch.manual_seed(5)
+    wide = widened_model(repeating_net, 1.3, 32)()
+    assert [len(layer.weight) for layer in binary_layers(wide).values()] == [96, 96, 192, 192]
+    weight = binary_layers(wide)["4.body.0"].weight
+    assert float(weight.detach().abs().max()) == pytest.approx((192 * 9) ** -0.5, rel=0.01)  # torch's uniform bound
+    assert outputs(wide, REPEATING_SHAPE).shape == (8, 5)
 
 
 def test_nothing_is_removed_from_a_network_whose_channels_all_live() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from onebit.cli.fit import parse_fit
 from onebit.train.methods import get_method
 from onebit.train.recipes import get_recipe
 
@@ -19,6 +20,10 @@ def test_recipes_and_methods_of_the_commands_exist() -> None:
     methods = re.findall(r"--method ([\w:=,.]+)", PAGE)
     assert len(recipes) >= 4
     assert len(methods) >= 3
+    budgets = re.findall(r"--fit (\S+)", PAGE)
+    assert len(budgets) >= 3
+    for text in budgets:
+        parse_fit(text.rstrip("`"))
     for name in recipes:
         get_recipe(name)
     for text in methods:
@@ -32,4 +37,5 @@ def test_the_recipe_of_ones_own_trains(tmp_path: Path, monkeypatch: pytest.Monke
     Path("example.py").write_text(code, "utf-8")
     runpy.run_path("example.py")
     files = {path.name for path in (tmp_path / "runs" / "mine").iterdir()}
-    assert files == set(re.findall(r"^\| `([\w.]+)` \|", PAGE, re.MULTILINE))
+    table = PAGE[: PAGE.index("## Methods")]
+    assert files == set(re.findall(r"^\| `([\w.]+)` \|", table, re.MULTILINE))

@@ -36,6 +36,18 @@ def train(
     ] = 1,
     nodes: Annotated[int, typer.Option(metavar="N", help="Computers that do so.")] = 1,
     compiled: Annotated[bool, typer.Option("--compile", help="Run training steps through torch.compile.")] = False,
+    start: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="Begin with the weights of this model.pt of the same recipe.")
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BUDGET", help="Remove channels until the C fits: ram=16k,flash=64k, or a target for its example."
+        ),
+    ] = None,
+    widen: Annotated[
+        float, typer.Option(metavar="FACTOR", help="With --fit: train so many times as many channels first.")
+    ] = 1.0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN after its last epoch.")] = False,
     download: DownloadOption = False,
     list_recipes: Annotated[
@@ -61,9 +73,19 @@ def train(
     chosen = get_recipe(recipe)
     if method:
         chosen = replace(chosen, methods=tuple(get_method(text) for text in method))
+    run_dir = out if out is not None else RUNS / chosen.name
+    if fit is not None:
+        _fit(
+            chosen, fit, out=run_dir, start=start, widen=widen, epochs=epochs, resume=resume, devices=devices * nodes,
+            settings={"seed": seed, "data_dir": data_dir, "compiled": compiled, "download": download},
+            as_json=as_json,
+        )  # fmt: skip
+        return
+    if widen != 1.0:
+        raise BadInputError("--widen without --fit", fix="give the budget to squeeze the wider network to")
     result = run_training(
         chosen,
-        out=out if out is not None else RUNS / chosen.name,
+        out=run_dir,
         data_dir=data_dir,
         epochs=epochs,
         seed=seed,
@@ -72,6 +94,7 @@ def train(
         compiled=compiled,
         resume=resume,
         download=download,
+        start=start,
     )
     if as_json:
         emit_json(
@@ -94,6 +117,14 @@ def train(
         ),
         soft_wrap=True,
     )
+
+
+def _fit(recipe: Recipe, budget: str, *, devices: int, **options: Any) -> None:
+    from onebit.cli.fit import parse_fit, train_to_fit
+
+    if devices != 1:
+        raise BadInputError("--fit on several devices", fix="leave out --devices and --nodes")
+    train_to_fit(recipe, parse_fit(budget), **options)
 
 
 def wait_asleep() -> None:

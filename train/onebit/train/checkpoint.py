@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 from onebit.core.errors import BadInputError
 from onebit.core.files import atomic_write_bytes
 from onebit.core.metadata import ModelMetadata
+from onebit.train.channels import Resized
 from onebit.train.methods import Method, get_method, method_text
 from onebit.train.recipes import Recipe, get_recipe
 
@@ -35,7 +38,8 @@ class LoadedModel:
     """A trained model: `module` in eval mode, on the CPU; `example_input` float32 [1, C, H, W] of zeros.
 
     `accuracy` is the share of the recipe's test split (0 to 1) that the run measured at its end, after `epochs` epochs
-    from `seed`; -1.0 if it was never measured.
+    from `seed`; -1.0 if it was never measured. `recipe.model` builds a network of this one's shape, which is not the
+    recipe's own if channels were removed. `left_by` names the methods that left layers of their own in it.
     """
 
     module: nn.Module
@@ -45,6 +49,7 @@ class LoadedModel:
     accuracy: float
     epochs: int
     seed: int
+    left_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,12 +92,20 @@ class RunState:
 
 
 def recipe_sha256(recipe: Recipe) -> str:
-    """A fingerprint of all that decides the recipe's run; the model counts by its factory's name."""
+    """A fingerprint of all that decides the recipe's run; the model counts by its factory's name and arguments."""
     values = {item.name: getattr(recipe, item.name) for item in dataclasses.fields(recipe)}
     for name in ("description", "expected_accuracy", "expected_source"):
         del values[name]
-    values["model"] = f"{recipe.model.__module__}.{recipe.model.__qualname__}"
+    values["model"] = _factory_text(recipe.model)
     return hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()
+
+
+def _factory_text(build: Callable[[], nn.Module]) -> str:
+    if isinstance(build, Resized):
+        return f"{_factory_text(build.base)} resized to {build.sizes} with biases {build.biases}"
+    if isinstance(build, partial):
+        return f"{_factory_text(build.func)} of {build.args} and {sorted(build.keywords.items())}"
+    return f"{build.__module__}.{build.__qualname__}"
 
 
 def save_model(path: Path, module: nn.Module, recipe: Recipe, *, accuracy: float, epochs: int, seed: int) -> None:
@@ -103,7 +116,8 @@ def save_model(path: Path, module: nn.Module, recipe: Recipe, *, accuracy: float
             "format": FORMAT,
             "kind": _MODEL_KIND,
             "recipe": recipe.name,
-            "left_by": [method_text(method) for method in recipe.methods if type(method).leaves is not Method.leaves],
+            "left_by": [method_text(method) for method in recipe.methods if leaves_layers(method)],
+            "resized": _resized_entry(recipe.model),
             "state_dict": _plain(module.state_dict()),
             "metadata": recipe.metadata().to_json_bytes().decode("utf-8"),
             "accuracy": accuracy,
@@ -111,6 +125,15 @@ def save_model(path: Path, module: nn.Module, recipe: Recipe, *, accuracy: float
             "seed": seed,
         },
     )
+
+
+def leaves_layers(method: Method) -> bool:
+    """Whether the method leaves layers of its own in a network."""
+    return type(method).leaves is not Method.leaves
+
+
+def _resized_entry(model: Callable[[], nn.Module]) -> dict[str, Any] | None:
+    return {"sizes": dict(model.sizes), "biases": list(model.biases)} if isinstance(model, Resized) else None
 
 
 def load_checkpoint(path: Path | str, *, recipe: Recipe | None = None) -> LoadedModel:
@@ -125,8 +148,12 @@ def load_checkpoint(path: Path | str, *, recipe: Recipe | None = None) -> Loaded
         recipe = get_recipe(name)
     elif recipe.name != name:
         raise BadInputError(f"was trained with recipe {name}, not {recipe.name}", where=str(file))
+    resized = stored.get("resized")
+    if resized is not None and not isinstance(recipe.model, Resized):
+        recipe = replace(recipe, model=_resized_model(file, recipe, resized))
     module = recipe.model()
-    for text in stored.get("left_by", []):
+    left_by = tuple(stored.get("left_by", ()))
+    for text in left_by:
         get_method(text).leaves(module)
     try:
         module.load_state_dict(_entry(file, stored, "state_dict", dict))
@@ -143,7 +170,17 @@ def load_checkpoint(path: Path | str, *, recipe: Recipe | None = None) -> Loaded
         accuracy=_entry(file, stored, "accuracy", float),
         epochs=_entry(file, stored, "epochs", int),
         seed=_entry(file, stored, "seed", int),
+        left_by=left_by,
     )
+
+
+def _resized_model(file: Path, recipe: Recipe, entry: Any) -> Resized:
+    try:
+        model = Resized(recipe.model, tuple(entry["sizes"].items()), tuple(entry["biases"]))
+        model()
+    except (BadInputError, KeyError, TypeError, AttributeError) as error:
+        raise _foreign(file, f"has channels that do not fit the model of recipe {recipe.name}") from error
+    return model
 
 
 def save_run_state(path: Path, state: RunState) -> None:

@@ -1,4 +1,4 @@
-"""What a network costs, from its shapes alone."""
+"""What a network costs, from its shapes alone, and a network to measure the rest on."""
 
 from __future__ import annotations
 
@@ -42,3 +42,18 @@ def model_cost(recipe: Recipe) -> ModelCost:
         module(image)
     (binary_weights, binary_macs), (real_weights, real_macs) = counts[True], counts[False]
     return ModelCost(binary_weights + real_weights, binary_weights, binary_macs + real_macs, binary_macs)
+
+
+def as_if_trained(net: nn.Module) -> nn.Module:
+    """The untrained `net` in eval mode, its batch norms with seeded random values.
+
+    It takes on a device what a trained one takes; the values of an untrained one are often exactly zero, and whose sign
+    that has, rounding decides.
+    """
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for norm in net.modules():
+            if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) and norm.affine:
+                norm.weight.copy_(0.5 + torch.rand(norm.num_features, generator=generator))
+                norm.bias.copy_(torch.randn(norm.num_features, generator=generator) * 0.5)
+    return net.eval()

@@ -21,7 +21,8 @@ RUN_FILE = "run.json"
 class RunRecord:
     """`accuracy` is the share (0 to 1) of the test split after the last epoch, None before it; `seconds` the wall time.
 
-    `methods` are those of the recipe with their settings, as text. `train_sha256` and `test_sha256` are those of
+    `methods` are those of the recipe with their settings, as text; `started_from` names the model that the run started
+    from and its epochs, None for random weights. `train_sha256` and `test_sha256` are those of
     `onebit.core.datasets.Dataset`: equal hashes mean the same samples in the same order.
     """
 
@@ -43,6 +44,7 @@ class RunRecord:
     torch: str
     accuracy: float | None = None
     seconds: float | None = None
+    started_from: str | None = None
 
 
 def data_facts(train: Dataset, test: Dataset) -> dict[str, Any]:

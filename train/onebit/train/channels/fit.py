@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from onebit.core.errors import BadInputError
+from onebit.train.channels.choice import choose_channels
 from onebit.train.channels.groups import Group, channel_graph
-from onebit.train.channels.removal import WORD, squeeze
+from onebit.train.channels.removal import WORD, keep_channels
 from onebit.train.quantizers import hard_sign
 
 
@@ -50,22 +51,50 @@ def _importance(net: nn.Module, group: Group) -> Tensor:
     return total / total.mean().clamp_min(1e-30)
 
 
-def _silenced(net: nn.Module, limit: float, multiple: int) -> nn.Module:
-    """A copy in which every free group gives 0 in its less important channels; a multiple of `multiple` stays."""
-    result = copy.deepcopy(net)
+def judged_groups(net: nn.Module) -> list[Group]:
+    """The groups whose channels can be removed by the importance that batch norm gives them."""
+    channels = channel_graph(net)
+    return [group for group in channels.free() if group.norms(net) and (group.readers or channels.copies(group))]
+
+
+def _scored(net: nn.Module) -> dict[str, Tensor]:
+    """The importance of the channels of every group that can be judged, by the group's name."""
+    return {group.name: _importance(net, group) for group in judged_groups(net)}
+
+
+def _choices(net: nn.Module, multiple: int, limits: Sequence[float] | None = None) -> list[dict[str, list[int]]]:
+    """The channels that stay above rising `limits` of importance (default: all that matter), one for each set of sizes.
+
+    The first one removes nothing, unless groups are no multiple of `multiple`.
+    """
+    channels = channel_graph(net)
+    score = _scored(net)
+    limits = limits or [-1.0, *sorted({float(v) for values in score.values() for v in values}), math.inf]
+    found: list[dict[str, list[int]]] = []
+    for limit in limits:
+        needed = {name: values > limit for name, values in score.items()}
+        keep = choose_channels(channels, needed, score, multiple)
+        if not found or [len(kept) for kept in keep.values()] != [len(kept) for kept in found[-1].values()]:
+            found.append(keep)
+    return found
+
+
+def _pruned(net: nn.Module, keep: Mapping[str, list[int]]) -> nn.Module:
+    """A copy of `net` with only these channels; batch norm makes the others 0 before they go."""
+    silent = copy.deepcopy(net)
     with torch.no_grad():
-        for group in channel_graph(result).free():
-            norms = group.norms(result)
-            if not norms or not group.readers:
-                continue
-            importance = _importance(result, group)
-            alive = int((importance > limit).sum())
-            kept = min(max(math.ceil(alive / multiple), 1) * multiple, group.size)
-            weakest = importance.argsort()[: group.size - kept]
-            for norm in norms:
-                norm.weight[weakest] = 0.0
-                norm.bias[weakest] = 0.0
-    return result
+        for group in channel_graph(silent).free():
+            gone = torch.ones(group.size, dtype=torch.bool)
+            gone[keep[group.name]] = False
+            for norm in group.norms(silent):
+                norm.weight[gone] = 0.0
+                norm.bias[gone] = 0.0
+    return keep_channels(silent, keep)
+
+
+def narrowest(net: nn.Module, *, multiple: int = WORD) -> nn.Module:
+    """The smallest copy of `net` that `fit_channels` considers."""
+    return _pruned(net, _choices(net, multiple, [math.inf])[0])
 
 
 def fit_channels(net: nn.Module, fits: Callable[[nn.Module], bool], *, multiple: int = WORD) -> nn.Module:
@@ -73,17 +102,17 @@ def fit_channels(net: nn.Module, fits: Callable[[nn.Module], bool], *, multiple:
 
     `fits` says whether a network stays within its budget of flash and RAM (train knows no device: the caller asks the
     code generator). Channels go in the order of their batch norm factors, relative to their group's mean, over the
-    whole network; every group keeps a multiple of `multiple`. Fits are assumed to be monotone in the channels.
+    whole network; every group keeps a multiple of `multiple`, a group that repeats another's channels copies of those
+    that stay there. Fits are assumed to be monotone in the channels.
     BadInputError if not even the narrowest copy fits.
     """
     if fits(net):
         return copy.deepcopy(net)
-    groups = [group for group in channel_graph(net).free() if group.norms(net) and group.readers]
-    limits = sorted({float(v) for group in groups for v in _importance(net, group)})
-    low, high, best = 0, len(limits) - 1, None
+    choices = _choices(net, multiple)
+    low, high, best = 0, len(choices) - 1, None
     while low <= high:
         middle = (low + high) // 2
-        candidate = squeeze(_silenced(net, limits[middle], multiple), multiple=multiple)
+        candidate = _pruned(net, choices[middle])
         if fits(candidate):
             best, high = candidate, middle - 1
         else:

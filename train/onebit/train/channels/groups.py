@@ -3,8 +3,8 @@
 The network is traced with torch.fx. Every convolution or dense layer starts a group of channels; batch norm,
 activations and pools keep it; an addition joins two groups into one (a residual stream). What a group meets that is not
 known here makes it fixed: its channels can be neither gated nor removed. So do convolutions with groups, a layer that
-is called twice, and the network's input and output. A concatenation is not known here, so that streams which grow by
-repeating their channels keep them all.
+is called twice, and the network's input and output. `RepeatChannels` starts a group that depends on the one it repeats,
+its base: channel j repeats channel j % C. Any other concatenation is not known here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import fx, nn
 
 from onebit.core.errors import BadInputError
-from onebit.train.layers import ChannelPReLU, ChannelScale, ChannelShift, RPReLU, RSign
+from onebit.train.layers import ChannelPReLU, ChannelScale, ChannelShift, RepeatChannels, RPReLU, RSign
 
 LINEAR = (nn.Conv2d, nn.Linear)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -32,7 +32,9 @@ class Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return (
-            hasattr(m, "onebit_kind") or isinstance(m, PER_CHANNEL) or super().is_leaf_module(m, module_qualified_name)
+            hasattr(m, "onebit_kind")
+            or isinstance(m, (*PER_CHANNEL, RepeatChannels))
+            or super().is_leaf_module(m, module_qualified_name)
         )
 
 
@@ -40,7 +42,8 @@ class Tracer(fx.Tracer):
 class Group:
     """Channels that exist together or not at all.
 
-    `writers` and `readers` are convolutions and dense layers, `inside` the layers with a value per channel.
+    `writers` and `readers` are convolutions and dense layers, `inside` the layers with a value per channel, `repeats`
+    the layers that make these channels by repeating those of the group's base.
     """
 
     size: int
@@ -48,6 +51,12 @@ class Group:
     writers: list[str] = field(default_factory=list)
     readers: list[str] = field(default_factory=list)
     inside: list[str] = field(default_factory=list)
+    repeats: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """That of the first writer, which every free group has."""
+        return self.writers[0]
 
     def norms(self, net: nn.Module) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
         """The group's batch norms that have a factor per channel."""
@@ -65,23 +74,47 @@ class ChannelGraph:
         self._made: list[Group] = []
         self._index: dict[fx.Node, int] = {}
         self._called: set[str] = set()
+        self._repeated: list[tuple[int, int]] = []  # (a group, the group that its channels repeat)
         for node in graph.nodes:
             self._visit(node)
         self.groups = [self._made[i] for i in range(len(self._made)) if self._root(i) == i]
+        self._bases: dict[str, Group] = {}
+        self._resolve_repeats()
 
     def group_of(self, node: fx.Node) -> Group:
         """The group of a node's value."""
         return self._made[self._root(self._index[node])]
 
     def free(self) -> list[Group]:
-        """Groups whose channels may change in number."""
+        """Groups whose channels may change in number; a base stands before what repeats it."""
         return [group for group in self.groups if not group.fixed]
+
+    def base_of(self, group: Group) -> Group | None:
+        """The group whose channels a free `group` repeats."""
+        return self._bases.get(group.name)
+
+    def copies(self, base: Group) -> list[Group]:
+        """The free groups that repeat the channels of `base`."""
+        return [group for group in self.free() if self.base_of(group) is base]
 
     def calls(self) -> Iterator[tuple[fx.Node, nn.Module]]:
         """Module calls with their modules, in execution order."""
         for node in self.graph.nodes:
             if node.op == "call_module":
                 yield node, self.net.get_submodule(str(node.target))
+
+    def _resolve_repeats(self) -> None:
+        """Fixes groups whose base is not one group before them, without writers, and the bases of fixed groups."""
+        pairs = [(self._root(copy), self._root(base)) for copy, base in self._repeated]
+        for copy, base in pairs:
+            group = self._made[copy]
+            if not group.writers or base >= copy or any(b != base for c, b in pairs if c == copy):
+                group.fixed = True
+        for copy, base in sorted(pairs, reverse=True):
+            if self._made[copy].fixed:
+                self._made[base].fixed = True
+            else:
+                self._bases[self._made[copy].name] = self._made[base]
 
     def _root(self, i: int) -> int:
         while self._parent[i] != i:
@@ -132,6 +165,11 @@ class ChannelGraph:
             group.fixed = group.fixed or getattr(module, "num_features", group.size) != group.size
         elif isinstance(module, (*POINTWISE, *POOLS, nn.Flatten)):
             self._same(node, source)
+        elif isinstance(module, RepeatChannels):
+            base = self._index[source]
+            size = self.group_of(source).size
+            self._new(node, module.times * size + module.rest, fixed=module.rest > 0).repeats.append(name)
+            self._repeated.append((self._index[node], base))
         else:
             self.group_of(source).fixed = True
             self._new(node, 0, fixed=True)
@@ -145,6 +183,7 @@ class ChannelGraph:
                 (kept.writers, gone.writers),
                 (kept.readers, gone.readers),
                 (kept.inside, gone.inside),
+                (kept.repeats, gone.repeats),
             ):
                 mine.extend(theirs)
             self._parent[b] = a

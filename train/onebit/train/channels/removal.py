@@ -8,16 +8,15 @@ a binary layer sees +1 and a real-valued one 0; so a constant can leave a padded
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 import torch
 from torch import Tensor, fx, nn
 
-from onebit.core.errors import BadInputError
+from onebit.train.channels.choice import check_copies, choose_channels
 from onebit.train.channels.groups import LINEAR, NORMS, PER_CHANNEL, ChannelGraph, Group, channel_graph, sources
-from onebit.train.layers import BinaryLayer, PerChannel
+from onebit.train.layers import BinaryLayer, PerChannel, RepeatChannels
 from onebit.train.quantizers import hard_sign
 
 WORD = 32
@@ -46,13 +45,17 @@ def _tensor(value: Tensor | None) -> Tensor:
     return value
 
 
+def _free_nodes(channels: ChannelGraph) -> Iterator[tuple[fx.Node, Group]]:
+    for node in channels.graph.nodes:
+        group = channels.group_of(node)
+        if group.size and not group.fixed:
+            yield node, group
+
+
 def node_constants(channels: ChannelGraph) -> Constants:
     """The constants of every node in a free group, by running the network on them (in eval mode)."""
     found: Constants = {}
-    for node in channels.graph.nodes:
-        group = channels.group_of(node)
-        if group.fixed or not group.size:
-            continue
+    for node, group in _free_nodes(channels):
         unknown = torch.full((group.size,), torch.nan, dtype=torch.float64)
         read = [found.get(source, unknown) for source in sources(node)]
         if node.op != "call_module":
@@ -61,6 +64,8 @@ def node_constants(channels: ChannelGraph) -> Constants:
         module = channels.net.get_submodule(str(node.target))
         if isinstance(module, LINEAR):
             found[node] = unknown
+        elif isinstance(module, RepeatChannels):
+            found[node] = read[0].repeat(module.times) if len(read[0]) * module.times == group.size else unknown
         elif isinstance(module, (*NORMS, *PER_CHANNEL, nn.Hardtanh, nn.ReLU, nn.ReLU6)):
             found[node] = _evaluated(module, read[0])
         else:
@@ -103,19 +108,29 @@ def _inputs(layer: nn.Module) -> int:
 
 def constant_channels(net: nn.Module) -> dict[str, list[int]]:
     """Channels that can be removed without a change of any output, by the name of the group's first writer."""
-    channels = channel_graph(net)
-    return {group.writers[0]: removable.nonzero().flatten().tolist() for group, removable in _removable(channels)}
+    removable = _removable(channel_graph(net))
+    return {name: mask.nonzero().flatten().tolist() for name, mask in removable.items()}
 
 
-def _removable(channels: ChannelGraph) -> list[tuple[Group, Tensor]]:
+def _removable(channels: ChannelGraph) -> dict[str, Tensor]:
+    """bool [channels] by group. A channel that others repeat can go only with all of its copies."""
     readers = _reader_constants(channels, node_constants(channels))
-    result = []
-    for group in channels.free():
+    result: dict[str, Tensor] = {}
+    for group in reversed(channels.free()):
         factors = [values for read, _, values in readers if read is group]
-        if factors and group.writers:
-            known = torch.cat([f.isnan().any(dim=1, keepdim=True) for f in factors], dim=1)
-            result.append((group, ~known.any(dim=1)))
-    return result
+        copies = [result.get(copy.name) for copy in channels.copies(group)]
+        if factors or copies:
+            unknown = [values.isnan().any(dim=1) for values in factors]
+            unknown += [_needed(copy, group.size) for copy in copies]
+            result[group.name] = ~torch.stack(unknown).any(dim=0)
+    return dict(reversed(result.items()))
+
+
+def _needed(removable: Tensor | None, base_size: int) -> Tensor:
+    """bool [base_size]: which channels of a base have copies that stay."""
+    if removable is None:
+        return torch.ones(base_size, dtype=torch.bool)
+    return (~removable).reshape(-1, base_size).any(dim=0)
 
 
 def squeeze(net: nn.Module, *, multiple: int = WORD) -> nn.Module:
@@ -125,45 +140,60 @@ def squeeze(net: nn.Module, *, multiple: int = WORD) -> nn.Module:
     can spare shrinks; at least `multiple` channels stay, or all of a smaller group.
     """
     channels = channel_graph(net)
-    keep = {}
-    for group, removable in _removable(channels):
-        alive = int((~removable).sum())
-        wanted = min(max(math.ceil(alive / multiple), 1) * multiple, group.size)
-        order = torch.argsort(removable.int(), stable=True)  # the needed ones first
-        keep[group.writers[0]] = order[:wanted].sort().values.tolist()
-    return keep_channels(net, keep)
+    needed = {name: ~removable for name, removable in _removable(channels).items()}
+    return keep_channels(net, choose_channels(channels, needed, {}, multiple))
 
 
 def keep_channels(net: nn.Module, keep: Mapping[str, list[int]]) -> nn.Module:
-    """A copy of `net` with only these channels of these groups (named by their first writer).
+    """A copy of `net` with only these channels of these groups (named by their first writer), in this order.
 
-    What a removed channel contributed goes into its readers' biases where it is constant, and is dropped where not.
-    BadInputError for a name that is no free group's.
+    What a removed channel contributed goes into its readers' biases where it is constant, and is dropped where not. A
+    group that repeats another's channels keeps all copies of those that stay there, or those that `keep` names.
+    BadInputError for a name that is no free group's, and for channels that are no such copies.
     """
     result = copy.deepcopy(net)
     channels = channel_graph(result)
-    groups = {group.writers[0]: group for group in channels.free() if group.writers}
-    for name in keep:
-        if name not in groups:
-            raise BadInputError(
-                f"has no channels that can be removed; groups are {', '.join(groups)}",
-                where=name,
-                fix="name one of them",
-            )
-    readers = _reader_constants(channels, node_constants(channels))
+    whole = check_copies(channels, keep)
+    _take(result, channels, whole, _reader_constants(channels, node_constants(channels)))
+    return result
+
+
+def resize_groups(net: nn.Module, sizes: Mapping[str, int]) -> None:
+    """Gives groups of `net` (named by their first writer) other numbers of channels; what the layers hold is arbitrary.
+
+    BadInputError for a name that is no free group's.
+    """
+    channels = channel_graph(net)
+    free = {group.name: group for group in channels.free()}
+    check_copies(channels, {name: list(range(free[name].size)) if name in free else [] for name in sizes})
+    keep = {name: [i % free[name].size for i in range(size)] for name, size in sizes.items()}
+    nothing = {node: torch.full((group.size,), torch.nan) for node, group in _free_nodes(channels)}
+    _take(net, channels, keep, _reader_constants(channels, nothing))
+
+
+def _take(
+    net: nn.Module, channels: ChannelGraph, keep: Mapping[str, list[int]], readers: list[tuple[Group, str, Tensor]]
+) -> None:
+    groups = {group.name: group for group in channels.free()}
     with torch.no_grad():
         for name, kept in keep.items():
-            if len(kept) == groups[name].size:
-                continue
-            index = torch.tensor(kept, dtype=torch.long)
-            for group, reader, factors in readers:
-                if group is groups[name]:
-                    _shrink_reader(result.get_submodule(reader), index, factors)
-            for writer in groups[name].writers:
-                _shrink_writer(result.get_submodule(writer), index)
-            for inside in dict.fromkeys(groups[name].inside):
-                _shrink_inside(result.get_submodule(inside), index)
-    return result
+            group = groups[name]
+            if kept != list(range(group.size)):
+                index = torch.tensor(kept, dtype=torch.long)
+                for read, reader, factors in readers:
+                    if read is group:
+                        _shrink_reader(net.get_submodule(reader), index, factors)
+                for writer in group.writers:
+                    _shrink_writer(net.get_submodule(writer), index)
+                for inside in dict.fromkeys(group.inside):
+                    _shrink_inside(net.get_submodule(inside), index)
+            base = channels.base_of(group)
+            if base is not None:
+                size = len(keep[base.name]) if base.writers and base.name in keep else base.size
+                for repeat in group.repeats:
+                    layer = net.get_submodule(repeat)
+                    assert isinstance(layer, RepeatChannels)
+                    layer.times, layer.rest = divmod(len(kept), size)
 
 
 def _shrink_reader(layer: nn.Module, index: Tensor, factors: Tensor) -> None:

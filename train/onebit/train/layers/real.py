@@ -126,21 +126,23 @@ class RPReLU(nn.Sequential):
 
 
 class RepeatChannels(nn.Module):
-    """[N, C, H, W] -> [N, times * C, H, W]: the channels one after the other, `times` times.
+    """The channels one after the other, `times` times, and then the first `rest` of them once more.
 
-    A shortcut that grows without weights; on the device a CONCATENATION.
+    A shortcut that grows without weights; on the device a CONCATENATION (with `rest` also a SLICE).
     """
 
-    def __init__(self, times: int) -> None:
+    def __init__(self, times: int, rest: int = 0) -> None:
         super().__init__()
         self.times = times
+        self.rest = rest
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, times * C, H, W]."""
-        return torch.cat([x] * self.times, dim=1) if self.times > 1 else x
+        """[N, C, H, W] -> [N, times * C + rest, H, W]."""
+        parts = [x] * self.times + ([x[:, : self.rest]] if self.rest else [])
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
     def extra_repr(self) -> str:
-        return f"times={self.times}"
+        return f"times={self.times}, rest={self.rest}"
 
 
 class ChannelGate(nn.Module):
