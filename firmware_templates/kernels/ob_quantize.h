@@ -1,4 +1,5 @@
-/* Signs in and out of packed bits, for `pixels` pixels of `channels` values each. */
+/* Signs in and out of packed bits, for `pixels` pixels of `channels` values each. The pixels of an input with a `pitch` are
+ * that many elements apart: its channels may be some of those of a larger map. */
 #ifndef OB_QUANTIZE_H
 #define OB_QUANTIZE_H
 
@@ -6,15 +7,17 @@
 
 /* bit = (x <= negative), with the float nearest to 0 that counts as negative: +0, -0 and NaN give bit 0 (+1), and so do
  * denormals where they are flushed, as LiteRT does. */
-void ob_quantize_f32(const float *input, int32_t pixels, int32_t channels, float negative, uint32_t *output);
+void ob_quantize_f32(const float *input, int32_t pixels, int32_t channels, int32_t pitch, float negative,
+                     uint32_t *output);
 
 /* bit = (x < zero_point). The output may start at the input's address from four channels on: a word is written after the
  * channels that it holds are read. */
-void ob_quantize_i8(const int8_t *input, int32_t pixels, int32_t channels, int32_t zero_point, uint32_t *output);
+void ob_quantize_i8(const int8_t *input, int32_t pixels, int32_t channels, int32_t pitch, int32_t zero_point,
+                    uint32_t *output);
 
 /* bit = (x < threshold of the channel), inverted where the channel's bit of `inverted` is set. The output may lie over the
  * input as in ob_quantize_i8. */
-void ob_sign_i8(const int8_t *input, int32_t pixels, int32_t channels, const int8_t *threshold,
+void ob_sign_i8(const int8_t *input, int32_t pixels, int32_t channels, int32_t pitch, const int8_t *threshold,
                 const uint32_t *inverted, uint32_t *output);
 
 /* bit = !x. */

@@ -1,7 +1,9 @@
 #include "ob_quantize.h"
 
-void ob_quantize_i8(const int8_t *input, int32_t pixels, int32_t channels, int32_t zero_point, uint32_t *output) {
-  for (int32_t n = 0; n < pixels; ++n) {
+void ob_quantize_i8(const int8_t *input, int32_t pixels, int32_t channels, int32_t pitch, int32_t zero_point,
+                    uint32_t *output) {
+  const int32_t gap = pitch - channels;
+  for (int32_t n = 0; n < pixels; ++n, input += gap) {
     for (int32_t first = 0; first < channels; first += 32) {
       const int32_t count = ob_min(32, channels - first);
       uint32_t word = 0u;

@@ -4,8 +4,10 @@
 
 #include "ob_common.h"
 
-/* Any function of int8: table[256], the result for x at index x + 128. */
-void ob_table_i8(const int8_t *input, int32_t n, const int8_t *table, int8_t *output);
+/* Any function of int8: table[256], the result for x at index x + 128. `runs` runs of `length` elements, which follow each
+ * other `pitch_in` and `pitch_out` elements apart: pixels that are some channels of larger maps, or all in one run. */
+void ob_table_i8(const int8_t *input, int32_t runs, int32_t length, int32_t pitch_in, int32_t pitch_out,
+                 const int8_t *table, int8_t *output);
 
 /* The ReLU family: limited to [low, high] by comparisons, which NaN and -0 pass. */
 void ob_clamp_f32(const float *input, int32_t n, float low, float high, float *output);

@@ -20,6 +20,7 @@ from onebit.codegen.sharing import Memory, Origin, Sharing, Value, cut
 from onebit.core import DType, Graph, Quantization, evaluate
 from onebit.core.graph import Array
 from onebit.core.ops import Add, Concatenation, Mul, Padding, Relu, Slice, View
+from support.movement_nets import back_to, move
 from support.net_table import NETS, graph_of
 from support.nets import INT8_INPUT, Net
 
@@ -70,10 +71,14 @@ class Machine:
         args = [t if t is None else t.data if t.is_constant else next(values) for t in tensors]
         y = np.ascontiguousarray(step.node.op.evaluate(view, args)).view(np.uint8).reshape(-1)
         if all(call.function == "ob_copy_strided" for call in step.calls):
-            place = self.memory[step.output.memory][step.output.offset :]
+            memory = self.memory[step.output.memory]
+            before, laid = memory.copy(), self.bytes_of(step.output)
+            laid[:] = y.reshape(laid.shape)
+            right = memory[step.output.offset :].copy()
+            memory[:] = before
             for call in step.calls:
                 for start, size in copied_bytes(call.args[0].fields):  # type: ignore[union-attr]
-                    place[start : start + size] = y[start : start + size]
+                    memory[step.output.offset + start :][:size] = right[start : start + size]
         else:
             place = self.bytes_of(step.output)
             place[:] = y.reshape(place.shape)
@@ -323,15 +328,61 @@ def test_every_kernel_that_may_write_over_an_operand_does_so_in_some_net() -> No
 
 def test_every_kernel_that_can_compute_some_channels_of_a_map_does_so_in_some_net() -> None:
     """On cores with and without the DSP extension, which has a convolution of its own."""
-    joins = ("dense_block", "inception", "joined_channels", "grown_shortcut")
+    joins = ("dense_block", "inception", "joined_channels", "grown_shortcut", "read_in_joins")
     nets = [graph_of(f"{name}_{dtype.value}") for name in joins for dtype in (F32, I8)] + [graph_of("joined_stages")]
     seen, able = set(), set()
     for target in (HOST, find_target("cortex-m0plus")):
         for step in (step for net in nets for step in compile_graph(net, target).steps):
             seen |= {step.kernel.function} if step.output.gap else set()
-        for step in (step for name in NETS for step in compile_graph(graph_of(name), target).steps):
-            able |= {step.kernel.function for call in step.calls if any(map(knows_pitch, call.args))}
+        for program in (compile_graph(graph_of(name), target) for name in NETS):
+            for step in program.steps:
+                places = any(knows_pitch(arg) for call in step.calls for arg in call.args)
+                places |= step.kernel.writes_pitch(View.of(program.graph, step.node))
+                able |= {step.kernel.function} if places else set()
     assert seen == able
+
+
+def test_every_kernel_that_can_read_some_channels_of_a_map_does_so_in_some_net() -> None:
+    seen, able = set(), set()
+    for name in NETS:
+        program = compiled(graph_of(name))
+        for step in program.steps:
+            read = [buffer.tensor.name for buffer in step.inputs if buffer.gap]
+            positions = step.kernel.reads_pitch(View.of(program.graph, step.node))
+            assert {i for i, name in enumerate(step.node.inputs) if name in read} <= set(positions)
+            seen |= {step.kernel.function} if read else set()
+            able |= {step.kernel.function} if positions else set()
+    assert seen == able
+
+
+def test_a_dense_net_along_channels_never_copies() -> None:
+    """Every value is read where it lies in all the joins behind it; the last map holds all channels."""
+    program = compiled(graph_of("dense_block_int8"))
+    assert "CONCATENATION" not in {step.node.op.name for step in program.steps}
+    places = offsets(program)
+    last = places["concatenation_9"][1]
+    inner = [places[name][1] - last for name in ("conv_2d_0", "concatenation_3", "concatenation_6")]
+    assert inner == [48, 32, 16]
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_a_value_whose_bytes_are_taken_without_a_copy_stays_in_one_piece(rows: int) -> None:
+    """A row that is read on its own, or a reshape of all: in the join its pixels would lie apart."""
+    net = Net((1, 4, 4, 3)).conv(5)
+    a = net.now.name
+    if rows == 4:
+        net.reshape(1, 1, 16, 5)
+    else:
+        move(net, Slice(), [0, 1, 0, 0], [1, rows, 4, 5])
+    taken = net.conv(5, (1, 4 * rows), padding=Padding.VALID).pool(1).now.name
+    branch = back_to(net, a).quantize().bconv(3).now.name
+    join = back_to(net, a).node(Concatenation(3), branch, dtype=F32).conv(5, (4, 4), padding=Padding.VALID).pool(1)
+    assert join.now.shape[3] == 5
+    program = compiled(
+        join.node(Mul(), taken, dtype=F32) if rows == 4 else join.node(Concatenation(2), taken, dtype=F32)
+    )
+    gaps = {buffer.tensor.name: buffer.gap for buffer in program.buffers()}
+    assert (gaps[a], gaps[branch]) == (0, 5 * 4)
 
 
 # ---------------------------------------------------------------------------------------------------------------- rules

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from onebit.cli.main import main
 from onebit.codegen import find_target, generate
 from onebit.codegen.templates_path import templates_root
 from onebit.core import write_model
 from onebit.core.errors import VerificationError
 from onebit.core.pretrained import pretrained_path
 from onebit.simulate import simulate
-from onebit.simulate.stack import CALL_GRAPH_FLAG, read_call_graph
+from onebit.simulate.stack import CALL_GRAPH_FLAG, StackBound, read_call_graph
 from onebit.simulate.toolchain import MODEL_FLAGS, Compiler, find_compiler
 from support.net_table import graph_of
 
@@ -70,6 +72,18 @@ def test_a_function_of_another_object_is_found_there(tmp_path: Path) -> None:
 )
 def test_what_nobody_can_tell_has_no_bound(lines: tuple[str, ...], tmp_path: Path) -> None:
     assert bound(tmp_path, graph_text(*lines)) is None
+
+
+def test_what_hides_the_bound_is_named(tmp_path: Path) -> None:
+    (tmp_path / "0.ci").write_text(
+        graph_text(
+            *(node("invoke", 8), node("f", 8), node("__aeabi_fadd"), node("unreached")),
+            *(edge("invoke", "f"), edge("f", "f"), edge("f", "__aeabi_fadd")),
+        )
+    )
+    found = StackBound.of([tmp_path / "0.o"], "invoke")
+    assert found.bytes is None
+    assert found.unknown == "no frame is known of __aeabi_fadd, f (of a library, recursive, or called by pointer)"
 
 
 # ---------------------------------------------------------------------------------------------------------------- cores
@@ -145,3 +159,24 @@ def test_more_than_the_bound_is_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_other_compilers_tell_nothing() -> None:
     result = simulate(pretrained_path("digits"), "random:1", target="host")
     assert result.stack_bound_bytes is None and result.stack_bytes
+    assert "for cores only" in result.as_dict()["stack_bound_unknown"]
+
+
+@pytest.mark.usefixtures("gcc")
+def test_functions_of_libgcc_are_named() -> None:
+    """Float arithmetic on a core without floating point registers."""
+    result = simulate(write_model(graph_of("residual_chain_float32")), "random:1", target="cortex-m3", compiler="gcc")
+    assert result.stack_bytes and result.stack_bound_bytes is None
+    assert "__aeabi_fadd" in result.as_dict()["stack_bound_unknown"]
+
+
+@pytest.mark.usefixtures("gcc")
+def test_generate_tells_the_bound_of_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["generate", str(pretrained_path("digits")), "--target", "cortex-m4f", "--json"]
+    assert main([*arguments, "--out", str(tmp_path / "a"), "--stack"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    result = simulate(pretrained_path("digits"), "random:1", target="cortex-m4f", compiler="gcc")
+    assert (said["stack_bound_bytes"], said["stack_bound_unknown"]) == (result.stack_bound_bytes, None)
+    assert main([*arguments, "--out", str(tmp_path / "b")]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["stack_bound_bytes"], said["stack_bound_unknown"]) == (None, "not asked for: give --stack")

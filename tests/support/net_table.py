@@ -16,11 +16,15 @@ from onebit.core.ops import (
     Concatenation,
     ExpandDims,
     FullyConnected,
+    Greater,
     GreaterEqual,
     LceBMaxPool2d,
     LceDequantize,
+    Maximum,
     MaxPool2d,
+    Minimum,
     Mul,
+    Op,
     Pack,
     Pad,
     Padding,
@@ -271,6 +275,35 @@ def joined_channels(dtype: DType) -> Graph:
     return net.quantize().bconv(10).graph()
 
 
+def read_in_joins(dtype: DType) -> Graph:
+    """Channels of a join in a join, which every operator reads there that can: signs, operands, tables, slices."""
+    quant, int8 = _quant(0.05, 3) if dtype is I8 else None, dtype is I8
+    net = Net((1, 4, 5, 3), dtype, INT8_INPUT if int8 else None).conv(8, quant=quant)
+    stem, signs = net.now.name, net.quantize().now.name
+
+    def numbers(*shape: int) -> str:
+        data = net.rng.integers(-90, 90, shape) if int8 else net.rng.normal(size=shape)
+        return net.constant(f"numbers_{len(net.tensors)}", data, dtype, quant=quant)
+
+    def reads(op: Op, *inputs: str, to: DType = dtype) -> str:
+        return back_to(net, stem).node(op, *inputs, dtype=to, quant=quant if to is I8 else None).now.name
+
+    other = back_to(net, signs).bconv(8, to=dtype, quant=quant).now.name
+    sums = [reads(Mul(), numbers(8)), reads(Maximum(), other), reads(Minimum(), numbers(1, 4, 5, 8))]
+    sums += [reads(Prelu(), numbers(8)), reads(Minimum(), other)]
+    sums += [reads(Abs()), reads(Mul(), numbers(1))] if int8 else [reads(Add(), other), reads(Sub(), numbers(8))]
+    # an int8 sum per channel in front of a sign is a comparison in that sign
+    bits = [reads(GreaterEqual(), numbers(8), to=DType.BOOL), reads(Greater(), other, to=DType.BOOL)]
+    bits += [reads(Add(), numbers(8))] if int8 else []
+    for name in bits:
+        sums.append(back_to(net, name).quantize().bconv(8, (1, 1), to=dtype, quant=quant).now.name)
+    sums.append(move(back_to(net, stem), Slice(), [0, 0, 0, 2], [1, 4, 5, 5]).now.name)
+    inner = back_to(net, stem).node(Concatenation(3), other, dtype=dtype, quant=quant).now.name
+    sums.append(net.quantize().bconv(6, to=dtype, quant=quant).now.name)
+    back_to(net, inner).node(Concatenation(3), *sums, dtype=dtype, quant=quant)
+    return net.conv(3, (1, 1), quant=quant).graph()
+
+
 def grown_shortcut(dtype: DType) -> Graph:
     """Blocks that double the channels and halve the map, the shortcut pooled and repeated; the join is the output."""
     quant = _quant(0.05, 3) if dtype is I8 else None
@@ -442,7 +475,7 @@ NETS: dict[str, Callable[[], Any]] = {
        for name, net in (("depthwise", depthwise), ("averages", averages), ("reductions", reductions))},
     **{f"{net.__name__}_{dtype.value}": (lambda n=net, d=dtype: n(d))
        for net in (joined_rows, joined_twice, residual_chain, dense_block, inception, bordered, halves,
-                   joined_channels, grown_shortcut)
+                   joined_channels, grown_shortcut, read_in_joins)
        for dtype in (F32, I8)},
     "joined_stages": joined_stages,
     "bordered_bits": lambda: bordered_bits().bconv(5, padding=VALID),

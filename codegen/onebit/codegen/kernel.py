@@ -7,7 +7,7 @@ node on the target. Nothing else in the compiler knows a kernel by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
@@ -139,8 +139,25 @@ class Call:
 Lowered = tuple[Arg, ...] | tuple[Call, ...]
 
 
+@dataclass(frozen=True)
+class Placed(View):
+    """A node of which some tensors are channels of larger maps: `pitches` has their elements from pixel to pixel."""
+
+    pitches: Mapping[str, int] = field(default_factory=dict)
+
+
+def pitch_in(view: View, tensor: Tensor) -> int:
+    """Elements, or words of packed bits, from one pixel of a tensor of the node to the next."""
+    contiguous = tensor.stored_shape[-1]
+    return view.pitches.get(tensor.name, contiguous) if isinstance(view, Placed) else contiguous
+
+
 def _anything(_: View) -> bool:
     return True
+
+
+def _never(_: View) -> bool:
+    return False
 
 
 def _nowhere(_: View) -> tuple[int, ...]:
@@ -156,7 +173,9 @@ class Kernel:
     have. `layouts` is (input, output), None for the
     default of the tensor. `in_place` gives the positions of the inputs over which the output may be written, both
     starting at the same address: the kernel does not read a byte of them after it wrote there, and no compiler may
-    assume otherwise (equal element types, or int8 on one side, which in C may alias anything).
+    assume otherwise (equal element types, or int8 on one side, which in C may alias anything). `reads_pitch` gives the
+    positions of the inputs that may be some channels of larger maps, `pitch_in` saying how far apart their pixels are;
+    `writes_pitch` says the same of the output of a kernel that has no argument `Pitch`.
     """
 
     function: str
@@ -169,6 +188,8 @@ class Kernel:
     requires: frozenset[str] = frozenset()
     layouts: tuple[Layout | None, Layout | None] = (None, None)
     in_place: Callable[[View], tuple[int, ...]] = _nowhere
+    reads_pitch: Callable[[View], tuple[int, ...]] = _nowhere
+    writes_pitch: Callable[[View], bool] = _never
 
     def calls(self, view: View) -> tuple[Call, ...]:
         """The calls that compute this node, in order."""

@@ -11,7 +11,7 @@ import numpy as np
 from onebit.codegen.kernel import Call, Kernel, Layout, knows_pitch, stored_bytes
 from onebit.codegen.planner import Lifetime
 from onebit.codegen.sharing import Content, Memory, Origin, Sharing, Value, cut
-from onebit.core.graph import Array, Graph, Node
+from onebit.core.graph import Array, Graph, Node, Tensor
 from onebit.core.ops import Movement, View
 
 
@@ -37,6 +37,10 @@ class Within:
     whole: str
     start: int
     gap: int
+
+    def inside(self, outer: Within) -> Within:
+        """The same in the memory of another map, in which `whole` lies."""
+        return Within(outer.whole, outer.start + self.start, outer.gap + self.gap)
 
 
 def moved_parts(view: View) -> tuple[Moved, ...]:
@@ -77,16 +81,51 @@ def start_in(part: Array, whole: Array) -> int:
     return int(part.__array_interface__["data"][0] - whole.__array_interface__["data"][0])
 
 
-def joinable(graph: Graph, calls: Mapping[str, Sequence[Call]]) -> dict[str, Within]:
-    """The values that can be computed as channels of the only value that reads them, by the calls that compute them."""
+def joinable(graph: Graph, kernels: Mapping[str, Kernel], calls: Mapping[str, Sequence[Call]]) -> dict[str, Within]:
+    """The values that can be computed as channels of a join: all that read or write them take pixels that lie apart.
+
+    A join can itself lie in another one, as in dense blocks.
+    """
     found: dict[str, Within] = {}
     for node in graph.nodes:
+        pixel = _pixel_bytes(graph.tensors[node.output])
         for part in moved_parts(View.of(graph, node)):
-            kernel_can = any(knows_pitch(arg) for call in calls.get(part.name, ()) for arg in call.args)
-            read_once = part.name not in graph.outputs and graph.consumers(part.name) == (node,)
-            if part.gap and kernel_can and read_once:
-                found.setdefault(part.name, Within(node.output, part.target, part.gap))
+            channels = part.gap and part.gap + _pixel_bytes(graph.tensors[part.name]) == pixel
+            if channels and part.name not in found and _can_lie_apart(graph, kernels, calls, part.name):
+                found[part.name] = Within(node.output, part.target, part.gap)
     return found
+
+
+def resolved(within: Mapping[str, Within]) -> dict[str, Within]:
+    """The places of values in maps that lie in no other."""
+
+    def outermost(place: Within) -> Within:
+        return outermost(place.inside(within[place.whole])) if place.whole in within else place
+
+    return {name: outermost(place) for name, place in within.items()}
+
+
+def _pixel_bytes(tensor: Tensor) -> int:
+    return tensor.stored_shape[-1] * tensor.dtype.numpy.itemsize
+
+
+def _can_lie_apart(graph: Graph, kernels: Mapping[str, Kernel], calls: Mapping[str, Sequence[Call]], name: str) -> bool:
+    """Whether the pixels of a value may lie apart: not where a run of its bytes is taken without a copy."""
+    producer = graph.producer(name)
+    if producer is None or name in graph.outputs:
+        return False
+    view = View.of(graph, producer)
+    writes = kernels[name].writes_pitch(view) or any(knows_pitch(arg) for call in calls[name] for arg in call.args)
+    if not writes or any(part.size for part in moved_parts(view)):
+        return False
+    for reader in graph.consumers(name):
+        view = View.of(graph, reader)
+        positions = {i for i, other in enumerate(reader.inputs) if other == name}
+        if not positions <= set(kernels[reader.output].reads_pitch(view)):
+            return False
+        if any(part.size for part in moved_parts(view) if part.name == name):
+            return False
+    return True
 
 
 def choose_joins(candidates: Mapping[str, Within], bound: Callable[[Mapping[str, Within]], int]) -> dict[str, Within]:
@@ -118,7 +157,7 @@ def share_memory(
     """Decide for every tensor whose memory it shares. A value lives from the node that computes it to its last reader.
 
     Values that lie `within` others have no memory of their own; those live from the first node that computes some of
-    their channels on. Pieces come before results over operands: they save the copy, too.
+    their channels to the last that reads some. Pieces come before results over operands: they save the copy, too.
     """
     sizes = {name: stored_bytes(graph.tensors[name], layout) for name, layout in layouts.items()}
     parts = {node.output: moved_parts(View.of(graph, node)) for node in graph.nodes}
@@ -157,7 +196,7 @@ def _write_over_an_operand(graph: Graph, node: Node, kernel: Kernel, sharing: Sh
         name = node.inputs[position]
         # an operand that also stands where the kernel needs it whole stays
         everywhere = {i for i, other in enumerate(node.inputs) if other == name} <= set(positions)
-        if name is not None and everywhere and sharing.write_over(name, node.output):
+        if name in sharing.values and everywhere and sharing.write_over(name, node.output):
             return
 
 
@@ -172,8 +211,9 @@ def _values(
     last = {name: t for t, node in enumerate(graph.nodes) for name in node.inputs if name is not None}
     last |= dict.fromkeys(graph.outputs, end)
     first = dict(times)
-    for name, place in within.items():
+    for name, place in resolved(within).items():
         first[place.whole] = min(first[place.whole], times[name])
+        last[place.whole] = max(last.get(place.whole, times[place.whole]), last[name])
     source = graph.input
     content: dict[str, Content] = {
         tensor.name: (Origin(tensor.name, 0, tensor.nbytes),) for tensor in graph.tensors.values() if tensor.is_constant

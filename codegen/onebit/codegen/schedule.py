@@ -13,6 +13,7 @@ from onebit.codegen.kernel import (
     Constant,
     Kernel,
     Layout,
+    Placed,
     Scratch,
     constants_of,
     default_layout,
@@ -20,7 +21,7 @@ from onebit.codegen.kernel import (
     stored_bytes,
 )
 from onebit.codegen.kernels.movement import copy_again
-from onebit.codegen.memory import Within, choose_joins, joinable, moved_parts, share_memory, stays_in_place
+from onebit.codegen.memory import Within, choose_joins, joinable, moved_parts, resolved, share_memory, stays_in_place
 from onebit.codegen.ops import ConvertLayout
 from onebit.codegen.options import Optimize
 from onebit.codegen.passes import PIPELINE
@@ -222,14 +223,23 @@ def _schedule(graph: Graph, kernels: Mapping[str, Kernel]) -> tuple[tuple[Step, 
     def bound(within: Mapping[str, Within]) -> int:
         return lower_bound([*share_memory(graph, kernels, layouts, within).blocks(), *lives])
 
-    within = choose_joins(joinable(graph, all_calls), bound)
+    within = choose_joins(joinable(graph, kernels, all_calls), bound)
     sharing = share_memory(graph, kernels, layouts, within)
+    places = resolved(within)
+    pitches = {name: _pitch(graph.tensors[name], place.gap) for name, place in places.items()}
+    views = [
+        Placed(v.node, v.inputs, v.outputs, v.rounding, pitches)
+        if pitches.keys() & {*v.node.inputs, *v.node.outputs}
+        else v
+        for v in views
+    ]
+    all_calls |= {v.node.output: kernels[v.node.output].calls(v) for v in views if isinstance(v, Placed)}
     calls = [_remaining_calls(view, all_calls[view.node.output], sharing, within) for view in views]
     plan = plan_memory([*sharing.blocks(), *lives])
 
     def buffer(name: str) -> Buffer:
-        if name in within:
-            place = within[name]
+        if name in places:
+            place = places[name]
             whole = buffer(place.whole)
             return replace(whole, tensor=graph.tensors[name], offset=whole.offset + place.start, gap=place.gap)
         memory = sharing.memory(name)
@@ -258,19 +268,23 @@ def _schedule(graph: Graph, kernels: Mapping[str, Kernel]) -> tuple[tuple[Step, 
     return tuple(steps), plan
 
 
+def _pitch(tensor: Tensor, gap: int) -> int:
+    return tensor.stored_shape[-1] + gap // tensor.dtype.numpy.itemsize
+
+
 def _remaining_calls(
     view: View, calls: tuple[Call, ...], sharing: Sharing, within: Mapping[str, Within]
 ) -> tuple[Call, ...]:
     """The kernel's calls but the copies of what is already in its place: call i of a movement copies its part i."""
-    parts = moved_parts(view)
+    node, parts = view.node, moved_parts(view)
     if not parts:
         return calls
     remaining: list[Call] = []
     for i, (call, part) in enumerate(zip(calls, parts, strict=True)):
-        if part.name in within:
+        if part.name in within and within[part.name].whole == node.output:
             first = next(k for k, other in enumerate(parts) if other.name == part.name)
             remaining += [copy_again(view, first, i)] if i > first else []
-        elif not stays_in_place(view.node, part, sharing):
+        elif not stays_in_place(node, part, sharing):
             remaining.append(call)
     return tuple(remaining)
 

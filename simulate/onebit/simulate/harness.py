@@ -31,7 +31,7 @@ from onebit.simulate.emulators.counting import NATIVE
 from onebit.simulate.emulators.elf import Image, is_elf, read_image, section_bytes
 from onebit.simulate.emulators.qemu import QemuEmulator
 from onebit.simulate.emulators.unicorn import UnicornEmulator
-from onebit.simulate.stack import CALL_GRAPH_FLAG, read_call_graph
+from onebit.simulate.stack import CALL_GRAPH_FLAG, StackBound
 from onebit.simulate.toolchain import MODEL_FLAGS, WARNINGS, Compiler
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Build:
     `program` is an executable of the host or an ELF image for the emulated core. `code_bytes` and `rodata_bytes` are
     those of the model's and the kernels' objects alone (None where objects are not ELF). `kernel_objects` are the
     objects of all sources but the model's own file: a layers build links the same files. No inference can need more
-    stack than `stack_bound_bytes`: known of emulated cores with GCC, unless the model needs functions of libgcc.
+    stack than `stack`: known of emulated cores with GCC, unless the model needs functions of libgcc.
     """
 
     program: Path
@@ -71,7 +71,7 @@ class Build:
     code_bytes: int | None
     rodata_bytes: int | None
     kernel_objects: tuple[Path, ...]
-    stack_bound_bytes: int | None
+    stack: StackBound
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,7 @@ def build(
     _write_adapter(folder / "onebit_model.h", model_name, input_bytes, output_bytes)
     system = () if target.isa == "host" else (NATIVE / "include",)
     defines = ("ONEBIT_LAYERS=1",) if layers else ()
-    # not on the host, whose functions may use memory below their frames (x86-64's red zone)
-    call_graph = (CALL_GRAPH_FLAG,) if compiler.writes_call_graphs and target.emulated else ()
+    call_graph = call_graph_flags(compiler)
     strict = (*MODEL_FLAGS, *WARNINGS, *call_graph)
 
     model = compiler.compile(
@@ -150,8 +149,38 @@ def build(
         code_bytes=sum(section_bytes(path, ".text") for path in counted) if sizes else None,
         rodata_bytes=sum(section_bytes(path, ".rodata") for path in counted) if sizes else None,
         kernel_objects=kernel_objects,
-        stack_bound_bytes=read_call_graph([*harness, *counted]).bound(f"{model_name}_invoke"),
+        stack=StackBound.of([*harness, *counted], f"{model_name}_invoke") if call_graph else _untold(compiler),
     )
+
+
+def call_graph_flags(compiler: Compiler) -> tuple[str, ...]:
+    """What makes the compiler write call graphs, if it can.
+
+    Not on the host, whose functions may use memory below their frames (x86-64's red zone).
+    """
+    return (CALL_GRAPH_FLAG,) if compiler.writes_call_graphs and compiler.target.isa != "host" else ()
+
+
+def _untold(compiler: Compiler) -> StackBound:
+    return StackBound(None, f"known of GCC for cores only, compiled by {compiler.name} for {compiler.target.name}")
+
+
+def stack_bound(
+    sources: Path, files: Collection[str], model_name: str, compiler: Compiler, work: Path, optimize: Optimize = "speed"
+) -> StackBound:
+    """The bound of a generated folder of which `files` are the model's, compiled below `work` and not linked.
+
+    memcpy and memset count as onebit's own (`native/runtime.c`), as in a simulation.
+    """
+    flags = call_graph_flags(compiler)
+    if not flags:
+        return _untold(compiler)
+    skipped = {f"{model_name}_selftest.c", "selftest_main.c"}
+    units = [sources / file for file in sorted(files) if file.endswith(".c") and file not in skipped]
+    include = (sources, NATIVE / "include")
+    objects = compiler.compile(units, work, include=include, optimize=optimize, extra=(*MODEL_FLAGS, *flags))
+    objects += _compile_runtime(compiler, work, include, (), flags)
+    return StackBound.of(objects, f"{model_name}_invoke")
 
 
 def run(
@@ -270,10 +299,15 @@ def _compile_harness(
         extra=("-ffreestanding",),
         **common,
     )
+    return objects + _compile_runtime(compiler, folder, include, defines, call_graph)
+
+
+def _compile_runtime(
+    compiler: Compiler, folder: Path, include: tuple[Path, ...], defines: tuple[str, ...], call_graph: tuple[str, ...]
+) -> list[Path]:
     loops = ("-fno-tree-loop-distribute-patterns",) if compiler.kind == "gcc" else ()
-    return objects + compile_all(
-        [NATIVE / "runtime.c"], folder, extra=("-ffreestanding", "-fno-builtin", *loops, *call_graph), **common
-    )
+    extra = ("-ffreestanding", "-fno-builtin", *loops, *call_graph)
+    return compiler.compile([NATIVE / "runtime.c"], folder, include=include, defines=defines, extra=extra)
 
 
 def _write_adapter(path: Path, model_name: str, input_bytes: int, output_bytes: int) -> None:

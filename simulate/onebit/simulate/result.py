@@ -91,6 +91,7 @@ class SimulationResult:
     ok: bool
     steps: tuple[StepCost, ...]
     layers: tuple[LayerResult, ...] | None = None
+    stack_bound_unknown: str | None = None
     reference_outputs: Array | None = field(default=None, repr=False, compare=False)
     generated_outputs: Array | None = field(default=None, repr=False, compare=False)
 
@@ -118,6 +119,8 @@ class SimulationResult:
             "arena_bytes": self.arena_bytes,
             "arena_lower_bound_bytes": self.arena_lower_bound_bytes,
             "stack_bytes": self.stack_bytes,
+            "stack_bound_bytes": self.stack_bound_bytes,
+            "stack_bound_unknown": self.stack_bound_unknown,
             "weight_bytes": self.weight_bytes,
             "code_bytes": self.code_bytes,
             "instructions": self.instructions,

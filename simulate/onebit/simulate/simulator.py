@@ -202,7 +202,7 @@ def _run(
 
 
 def _check_stack(used: int, build: harness.Build) -> None:
-    bound = build.stack_bound_bytes
+    bound = build.stack.bytes
     if bound is not None and used > bound:
         raise VerificationError(
             f"an inference used {used} bytes of stack, its functions need at most {bound}", where=build.model_name
@@ -296,7 +296,8 @@ def _result(
         arena_bytes=program.arena_bytes,
         arena_lower_bound_bytes=program.plan.lower_bound_bytes,
         stack_bytes=run.stack_bytes,
-        stack_bound_bytes=code.release.stack_bound_bytes,
+        stack_bound_bytes=code.release.stack.bytes,
+        stack_bound_unknown=code.release.stack.unknown,
         weight_bytes=program.weight_bytes,
         code_bytes=code.release.code_bytes,
         instructions=None if run.counts is None else round(sum(run.counts[1:]) / count),

@@ -26,7 +26,8 @@ class CallGraph:
     def bound(self, entry: str) -> int | None:
         """Bytes of the deepest chain of frames from `entry` on, its own included.
 
-        None where nobody can tell: a function without a known frame (of a library), a call by pointer, recursion.
+        None where nobody can tell: a function without a known frame (of a library), a call by pointer, recursion;
+        `unknown` names them.
         """
         depths: dict[str, int | None] = {}
 
@@ -40,6 +41,40 @@ class CallGraph:
             return depths[function]
 
         return depth(entry)
+
+    def unknown(self, entry: str) -> tuple[str, ...]:
+        """The functions that `entry` may reach and whose depth nobody can tell, sorted."""
+        reached = {entry} | self._reached(entry)
+        return tuple(sorted(f for f in reached if f not in self.frames or f in self._reached(f)))
+
+    def _reached(self, function: str) -> set[str]:
+        """What a function calls, itself or by others."""
+        reached: set[str] = set()
+        pending = [function]
+        while pending:
+            called = self.calls.get(pending.pop(), frozenset()) - reached
+            reached |= called
+            pending += called
+        return reached
+
+
+@dataclass(frozen=True)
+class StackBound:
+    """The stack that no inference can exceed, below the frame of the caller: `bytes`, or None and why in `unknown`."""
+
+    bytes: int | None
+    unknown: str | None = None
+
+    @classmethod
+    def of(cls, objects: Iterable[Path], entry: str) -> StackBound:
+        """From objects that GCC compiled with `CALL_GRAPH_FLAG`."""
+        graph = read_call_graph(objects)
+        found = graph.bound(entry)
+        if found is not None:
+            return cls(found)
+        names = graph.unknown(entry)
+        shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        return cls(None, f"no frame is known of {shown} (of a library, recursive, or called by pointer)")
 
 
 def read_call_graph(objects: Iterable[Path]) -> CallGraph:

@@ -18,12 +18,13 @@ from onebit.codegen.kernel import (
     Lowered,
     Output,
     Struct,
+    pitch_in,
     register_kernel,
 )
 from onebit.codegen.kernels.common import constant, float_bounds, over_operands
 from onebit.codegen.kernels.int8_sum import fixed_sum, has_fixed_sum
 from onebit.core.fixed_point import quantize_multiplier
-from onebit.core.graph import Array, DType
+from onebit.core.graph import Array, DType, Tensor
 from onebit.core.ops import (
     Abs,
     Add,
@@ -58,13 +59,24 @@ Lower = Callable[[View], Lowered]
 
 
 def _register(
-    function: str, header: str, op: type[Op], lower: Lower, per_element: float, supports: Callable[[View], bool]
+    function: str,
+    header: str,
+    op: type[Op],
+    lower: Lower,
+    per_element: float,
+    supports: Callable[[View], bool],
+    reads_pitch: Callable[[View], tuple[int, ...]] = lambda _: (),
+    writes_pitch: Callable[[View], bool] = lambda _: False,
 ) -> None:
     def cost(view: View) -> float:
         return per_element * view.output.elements
 
-    sources = (f"{function}.c",)
-    register_kernel(Kernel(function, header, sources, op, lower, cost, supports, in_place=over_operands))
+    register_kernel(
+        Kernel(
+            function, header, (f"{function}.c",), op, lower, cost, supports,
+            in_place=over_operands, reads_pitch=reads_pitch, writes_pitch=writes_pitch,
+        )
+    )  # fmt: skip
 
 
 def _reads_float(view: View) -> bool:
@@ -102,12 +114,33 @@ def function_table(view: View) -> Array:
     return view.node.op.evaluate(view, args).reshape(256)
 
 
+def _look_up(view: View, table: Array) -> tuple[Arg, ...]:
+    """The arguments of one call of ob_table_i8: pixel by pixel where input or output lie among other channels."""
+    x, y = _only_input(view), view.output
+    channels, pitches = y.shape[-1], (pitch_in(view, x), pitch_in(view, y))
+    runs = (1, y.elements, 0, 0) if pitches == (channels, channels) else (y.elements // channels, channels, *pitches)
+    return Input(), *(Literal(n) for n in runs), Constant("table", table), Output()
+
+
+def _only_input(view: View) -> Tensor:
+    return next(t for t in view.inputs if t is not None and not t.is_constant)
+
+
+def _keeps_channels(view: View) -> bool:
+    return _only_input(view).shape[-1] == view.output.shape[-1]
+
+
+def _the_input(view: View) -> tuple[int, ...]:
+    """The position of the only computed input."""
+    return tuple(i for i, t in enumerate(view.inputs) if t is not None and not t.is_constant and _keeps_channels(view))
+
+
 def _table(view: View) -> tuple[Arg, ...]:
-    return Input(), Literal(view.output.elements), Constant("table", function_table(view)), Output()
+    return _look_up(view, function_table(view))
 
 
-def _requantize(view: View) -> Lowered:
-    """One table, or another one for the elements behind the last whole block where it differs."""
+def _tables(view: View) -> tuple[Array, Array, int]:
+    """What QUANTIZE makes of -128 to 127 in whole blocks and behind them, and the elements in whole blocks."""
     op, x, y = view.node.op, view.input(0), view.output
     assert isinstance(op, Quantize)
     ramp = np.arange(-128, 128).astype(np.int8)
@@ -116,15 +149,24 @@ def _requantize(view: View) -> Lowered:
         for away in (False, True)
     )
     cut = view.rounding.blocks(y.elements, INT8_BLOCK)
-    if cut in (0, y.elements) or (blocks == rest).all():
-        return Input(), Literal(y.elements), Constant("table", blocks if cut else rest), Output()
-    return (
-        Call("ob_table_i8", (Input(), Literal(cut), Constant("table", blocks), Output())),
-        Call(
-            "ob_table_i8",
-            (Input(offset=cut), Literal(y.elements - cut), Constant("table_rest", rest), Output(offset=cut)),
-        ),
-    )
+    return blocks, rest, y.elements if cut and (blocks == rest).all() else cut
+
+
+def _is_one_table(view: View) -> bool:
+    return _tables(view)[2] in (0, view.output.elements)
+
+
+def _requantize(view: View) -> Lowered:
+    """One table, or another one for the elements behind the last whole block where it differs."""
+    blocks, rest, cut = _tables(view)
+    if _is_one_table(view):
+        return _look_up(view, blocks if cut else rest)
+
+    def part(first: int, count: int, role: str, table: Array) -> Call:
+        runs = (Literal(n) for n in (1, count, 0, 0))
+        return Call("ob_table_i8", (Input(offset=first), *runs, Constant(role, table), Output(offset=first)))
+
+    return part(0, cut, "table", blocks), part(cut, view.output.elements - cut, "table_rest", rest)
 
 
 def _unary(*parameters: Callable[[View], tuple[Arg, ...]]) -> Lower:
@@ -169,8 +211,11 @@ _TABLES: tuple[type[Op], ...] = (
     *(Sub, Mul, Maximum, Minimum, Prelu),
 )
 for _op in _TABLES:
-    _register("ob_table_i8", "ob_unary.h", _op, _table, 6.0, _is_table)
-_register("ob_table_i8", "ob_unary.h", Quantize, _requantize, 6.0, _is_table)
+    _register("ob_table_i8", "ob_unary.h", _op, _table, 6.0, _is_table, _the_input, _keeps_channels)
+_register(
+    "ob_table_i8", "ob_unary.h", Quantize, _requantize, 6.0, _is_table,
+    lambda view: (0,) if _is_one_table(view) else (), _is_one_table,
+)  # fmt: skip
 for _op in (Relu, Relu6, ReluN1To1):
     _register("ob_clamp_f32", "ob_unary.h", _op, _unary(_clamp_bounds), 8.0, _reads_float)
 _register("ob_leaky_relu_f32", "ob_unary.h", LeakyRelu, _unary(_slope), 7.0, _reads_float)
@@ -189,8 +234,10 @@ _register("ob_dequantize_i8_f32", "ob_affine.h", Dequantize, _unary(_dequantize)
 
 
 def _operands(view: View, first: int = 0) -> tuple[Arg, ...]:
-    """The `ob_operands` and both operands, the input `first` in front."""
-    whole, length = view.output.elements, run_length(view)
+    """The `ob_operands` and both operands, the input `first` in front. A pixel is a run where pixels lie apart."""
+    whole, channels, length = view.output.elements, view.output.shape[-1], run_length(view)
+    apart = any(not t.is_constant and pitch_in(view, t) != t.shape[-1] for t in (view.input(0), view.input(1)))
+    length = channels if apart else length
     computed = [i for i in (0, 1) if not view.input(i).is_constant]
     fields = {"runs": whole // length, "length": length}
     pointers: list[Arg] = []
@@ -198,10 +245,17 @@ def _operands(view: View, first: int = 0) -> tuple[Arg, ...]:
         tensor = view.input(i)
         fields |= {
             f"next_{letter}": int(tensor.elements > 1),
-            f"step_{letter}": length if tensor.elements == whole else 0,
+            f"step_{letter}": (pitch_in(view, tensor) if apart else length) if tensor.elements == whole else 0,
         }
         pointers.append(constant("operand", tensor) if tensor.is_constant else Input(computed.index(i)))
     return Struct("ob_operands", fields), *pointers
+
+
+def _operands_apart(view: View) -> tuple[int, ...]:
+    """Operands of which a run can be a pixel: those of full size, if the other repeats after a pixel or not at all."""
+    whole, channels = view.output.elements, view.output.shape[-1]
+    regular = run_length(view) in (whole, channels)
+    return tuple(i for i in (0, 1) if regular and not view.input(i).is_constant and view.input(i).elements == whole)
 
 
 def _arithmetic_f32(view: View) -> tuple[Arg, ...]:
@@ -270,20 +324,20 @@ def _greater_i8(view: View) -> tuple[Arg, ...]:
 
 
 _ELEMENTWISE, _COMPARE = "ob_elementwise.h", "ob_compare.h"
-_register("ob_add_f32", _ELEMENTWISE, Add, _arithmetic_f32, 8.0, _reads_float)
-_register("ob_sub_f32", _ELEMENTWISE, Sub, _arithmetic_f32, 8.0, _reads_float)
-_register("ob_mul_f32", _ELEMENTWISE, Mul, _arithmetic_f32, 8.0, _reads_float)
+_register("ob_add_f32", _ELEMENTWISE, Add, _arithmetic_f32, 8.0, _reads_float, _operands_apart)
+_register("ob_sub_f32", _ELEMENTWISE, Sub, _arithmetic_f32, 8.0, _reads_float, _operands_apart)
+_register("ob_mul_f32", _ELEMENTWISE, Mul, _arithmetic_f32, 8.0, _reads_float, _operands_apart)
 for _op in (Add, Sub):
     _register("ob_add_i8_fixed", _ELEMENTWISE, _op, _fixed_sum, 12.0, has_fixed_sum)
     _register("ob_add_i8", _ELEMENTWISE, _op, _arithmetic_i8, 95.0, _reads_int8)
-_register("ob_mul_i8", _ELEMENTWISE, Mul, _arithmetic_i8, 50.0, _reads_int8)
-_register("ob_maximum_f32", _ELEMENTWISE, Maximum, _extremum, 7.0, _reads_float)
-_register("ob_minimum_f32", _ELEMENTWISE, Minimum, _extremum, 7.0, _reads_float)
-_register("ob_maximum_i8", _ELEMENTWISE, Maximum, _extremum, 13.0, _reads_int8)
-_register("ob_minimum_i8", _ELEMENTWISE, Minimum, _extremum, 13.0, _reads_int8)
-_register("ob_prelu_f32", _ELEMENTWISE, Prelu, _plain, 7.0, _reads_float)
-_register("ob_prelu_i8", _ELEMENTWISE, Prelu, _prelu_i8, 42.0, _reads_int8)
-_register("ob_greater_f32", _COMPARE, Greater, _plain, 6.0, _reads_float)
-_register("ob_greater_equal_f32", _COMPARE, GreaterEqual, _plain, 6.0, _reads_float)
+_register("ob_mul_i8", _ELEMENTWISE, Mul, _arithmetic_i8, 50.0, _reads_int8, _operands_apart)
+_register("ob_maximum_f32", _ELEMENTWISE, Maximum, _extremum, 7.0, _reads_float, _operands_apart)
+_register("ob_minimum_f32", _ELEMENTWISE, Minimum, _extremum, 7.0, _reads_float, _operands_apart)
+_register("ob_maximum_i8", _ELEMENTWISE, Maximum, _extremum, 13.0, _reads_int8, _operands_apart)
+_register("ob_minimum_i8", _ELEMENTWISE, Minimum, _extremum, 13.0, _reads_int8, _operands_apart)
+_register("ob_prelu_f32", _ELEMENTWISE, Prelu, _plain, 7.0, _reads_float, _operands_apart)
+_register("ob_prelu_i8", _ELEMENTWISE, Prelu, _prelu_i8, 42.0, _reads_int8, _operands_apart)
+_register("ob_greater_f32", _COMPARE, Greater, _plain, 6.0, _reads_float, _operands_apart)
+_register("ob_greater_equal_f32", _COMPARE, GreaterEqual, _plain, 6.0, _reads_float, _operands_apart)
 for _op in (Greater, GreaterEqual):
-    _register("ob_greater_i8", _COMPARE, _op, _greater_i8, 65.0, _reads_int8)
+    _register("ob_greater_i8", _COMPARE, _op, _greater_i8, 65.0, _reads_int8, _operands_apart)

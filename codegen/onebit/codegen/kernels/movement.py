@@ -9,10 +9,21 @@ from functools import partial
 
 import numpy as np
 
-from onebit.codegen.kernel import Arg, Call, Constant, Input, Kernel, Literal, Output, Struct, register_kernel
+from onebit.codegen.kernel import (
+    Arg,
+    Call,
+    Constant,
+    Input,
+    Kernel,
+    Literal,
+    Output,
+    Struct,
+    pitch_in,
+    register_kernel,
+)
 from onebit.codegen.kernels.common import constant
 from onebit.codegen.memory import start_in
-from onebit.core.graph import Array, DType
+from onebit.core.graph import Array, DType, Tensor
 from onebit.core.ops import (
     Concatenation,
     Movement,
@@ -56,13 +67,17 @@ def copy_fields(target: Array, output: Array, source: Array, x: Array) -> Struct
     )
 
 
+def _memory_of(view: View, tensor: Tensor) -> Array:
+    """An array that lies as the tensor does. Never touched: it only gives addresses to views."""
+    whole: Array = np.empty((*tensor.stored_shape[:-1], pitch_in(view, tensor)), tensor.dtype.numpy)
+    return whole[..., : tensor.stored_shape[-1]]
+
+
 def _copies(view: View) -> list[Call]:
     op = view.node.op
     assert isinstance(op, Movement)
     moved = [view.input(i) for i in op.moved(view)]
-    # never touched: the memory only gives addresses to views
-    inputs = [np.empty(tensor.stored_shape, tensor.dtype.numpy) for tensor in moved]
-    output = np.empty(view.output.stored_shape, view.output.dtype.numpy)
+    inputs, output = [_memory_of(view, tensor) for tensor in moved], _memory_of(view, view.output)
     calls = []
     activations = 0
     for i, (tensor, x, (target, source)) in enumerate(zip(moved, inputs, op.parts(view, inputs, output), strict=True)):
@@ -76,8 +91,7 @@ def copy_again(view: View, first: int, again: int) -> Call:
     """The call for the part `again` of a movement where it is the part `first` too, which lies in the output."""
     op = view.node.op
     assert isinstance(op, Movement)
-    inputs = [np.empty(view.input(i).stored_shape, view.output.dtype.numpy) for i in op.moved(view)]
-    output = np.empty(view.output.stored_shape, view.output.dtype.numpy)
+    inputs, output = [_memory_of(view, view.input(i)) for i in op.moved(view)], _memory_of(view, view.output)
     targets = [target for target, _ in op.parts(view, inputs, output)]
     return Call(_COPY, (copy_fields(targets[again], output, targets[first], output), Output(), Output()))
 
@@ -111,6 +125,12 @@ def _cost(view: View) -> float:
     return 2.0 * view.output.nbytes
 
 
+def _moved(view: View) -> tuple[int, ...]:
+    op = view.node.op
+    assert isinstance(op, Movement)
+    return tuple(op.moved(view))
+
+
 def _has(dtype: DType, view: View) -> bool:
     return view.output.dtype is dtype
 
@@ -119,7 +139,9 @@ _FILLS = {DType.INT8: "ob_fill_i8", DType.FLOAT32: "ob_fill_f32", DType.BITS: "o
 _MOVEMENTS: tuple[type[Op], ...] = (Concatenation, Pack, Slice, Split, StridedSlice, Transpose)
 
 for _op in _MOVEMENTS:
-    register_kernel(Kernel(_COPY, "ob_move.h", (f"{_COPY}.c",), _op, _move, _cost))
+    register_kernel(
+        Kernel(_COPY, "ob_move.h", (f"{_COPY}.c",), _op, _move, _cost, reads_pitch=_moved, writes_pitch=lambda _: True)
+    )
 for _dtype, _fill in _FILLS.items():
     for _op in (Pad, PadV2) if _dtype is not DType.BITS else (Pad,):
         _supports = partial(_has, _dtype)

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from onebit.codegen.kernel import Arg, Constant, Input, Kernel, Layout, Literal, Output, Pitch, Struct, register_kernel
+from onebit.codegen.kernel import (
+    Arg,
+    Constant,
+    Input,
+    Kernel,
+    Layout,
+    Literal,
+    Output,
+    Pitch,
+    Struct,
+    pitch_in,
+    register_kernel,
+)
 from onebit.codegen.kernels.common import constant, float_bounds, over_operands, over_window, pixels, window_fields
 from onebit.codegen.ops import BinaryPool, ConvertLayout, Int8Sign
 from onebit.core.graph import DType
@@ -41,6 +53,7 @@ def _register(
     layouts: tuple[Layout | None, Layout | None] = (None, None),
     in_place: InPlace | None = None,
     roundings: Collection[Rounding] = tuple(Rounding),
+    reads_pitch: tuple[int, ...] = (),
 ) -> None:
     """A kernel for the given (input, output) dtypes that costs `per_element` instructions per larger element count."""
 
@@ -53,13 +66,19 @@ def _register(
     def cost(view: View) -> float:
         return per_element * max(view.input(0).elements, view.output.elements)
 
-    kernel = Kernel(name, header, (f"{name}.c",), op, lower, cost, supports, layouts=layouts)
+    kernel = Kernel(
+        name, header, (f"{name}.c",), op, lower, cost, supports, layouts=layouts, reads_pitch=lambda _: reads_pitch
+    )
     register_kernel(kernel if in_place is None else replace(kernel, in_place=in_place))
 
 
 def _shape(view: View) -> tuple[Literal, Literal]:
     x = view.input(0)
     return Literal(pixels(x)), Literal(x.shape[-1])
+
+
+def _pitched_shape(view: View) -> tuple[Literal, ...]:
+    return *_shape(view), Literal(pitch_in(view, view.input(0)))
 
 
 def _all_pixels(view: View) -> tuple[Arg, ...]:
@@ -69,16 +88,16 @@ def _all_pixels(view: View) -> tuple[Arg, ...]:
 def _quantize_f32(view: View) -> tuple[Arg, ...]:
     op = view.node.op
     assert isinstance(op, LceQuantize)
-    return Input(), *_shape(view), Literal(float(op.largest_negative(view))), Output()
+    return Input(), *_pitched_shape(view), Literal(float(op.largest_negative(view))), Output()
 
 
 def _quantize_i8(view: View) -> tuple[Arg, ...]:
-    return Input(), *_shape(view), Literal(view.input(0).quant.zero_point), Output()
+    return Input(), *_pitched_shape(view), Literal(view.input(0).quant.zero_point), Output()
 
 
 def _sign_i8(view: View) -> tuple[Arg, ...]:
     constants = constant("threshold", view.input(1)), constant("inverted", view.input(2))
-    return Input(), *_shape(view), *constants, Output()
+    return Input(), *_pitched_shape(view), *constants, Output()
 
 
 def _dequantize_i8(view: View) -> tuple[Arg, ...]:
@@ -142,9 +161,12 @@ def _copy(view: View) -> tuple[Arg, ...]:
     return Input(), Literal(view.output.nbytes), Output()
 
 
-_register("ob_quantize_f32", "ob_quantize.h", LceQuantize, _quantize_f32, 5.0, (DType.FLOAT32, None))
-_register("ob_quantize_i8", "ob_quantize.h", LceQuantize, _quantize_i8, 5.0, (DType.INT8, None), in_place=_over_signs)
-_register("ob_sign_i8", "ob_quantize.h", Int8Sign, _sign_i8, 6.0, in_place=_over_signs)
+_register("ob_quantize_f32", "ob_quantize.h", LceQuantize, _quantize_f32, 5.0, (DType.FLOAT32, None), reads_pitch=(0,))
+_register(
+    "ob_quantize_i8", "ob_quantize.h", LceQuantize, _quantize_i8, 5.0, (DType.INT8, None),
+    in_place=_over_signs, reads_pitch=(0,),
+)  # fmt: skip
+_register("ob_sign_i8", "ob_quantize.h", Int8Sign, _sign_i8, 6.0, in_place=_over_signs, reads_pitch=(0,))
 _register("ob_quantize_bool", "ob_quantize.h", LceQuantize, _all_pixels, 5.0, (DType.BOOL, None))
 _register("ob_dequantize_f32", "ob_quantize.h", LceDequantize, _all_pixels, 6.0, (None, DType.FLOAT32))
 _register("ob_dequantize_bool", "ob_quantize.h", LceDequantize, _all_pixels, 6.0, (None, DType.BOOL))
