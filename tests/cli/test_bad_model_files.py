@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from onebit.cli import main
-from onebit.core import write_model
+from onebit.core import DType, write_model
+from onebit.core.ops import Relu
 from support.bad_files import CASES
 from support.command_line import fails
 from support.files import edited, int8_net, tensor
+from support.nets import Net
 
 #: CPU seconds; a refusal takes a few hundredths
 QUICKLY = 1.0
@@ -65,6 +67,14 @@ def test_offsets_out_of_range(at: str, tmp_path: Path, capsys: pytest.CaptureFix
         place = root + int.from_bytes(content[entry : entry + 2], "little")
     content[place : place + 4] = (2**31 - 1).to_bytes(4, "little")
     assert "points outside the file" in refused(bytes(content), tmp_path, capsys)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_map_that_no_target_holds(channels: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Legal in a flatbuffer, and gigabytes of memory and of text for the self-test."""
+    model = write_model(Net((1, 8192, 8192, channels)).node(Relu(), dtype=DType.FLOAT32).graph())
+    line = refused(model, tmp_path, capsys)
+    assert f"'input' float32 [1, 8192, 8192, {channels}] takes {channels * 2**28:,} bytes, at most 16,777,216" in line
 
 
 @pytest.mark.parametrize("name", ["a-b", "int", "9lives", "stdint", "ob_copy", "naïve", ""])

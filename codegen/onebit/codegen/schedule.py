@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Final
 
 import onebit.codegen.kernels  # noqa: F401  fills the kernel registry
 from onebit.codegen.kernel import (
@@ -33,6 +34,9 @@ from onebit.core.graph import Graph, Node, Tensor
 from onebit.core.ops import View
 from onebit.core.passes import run_passes
 from onebit.core.passes.naming import unique_name
+
+#: of one value; no microcontroller has as much RAM, and the self-test's arrays would take minutes to write
+MAX_VALUE_BYTES: Final = 2**24
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,13 @@ def _check_interface(graph: Graph) -> None:
             f"the model has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs", where="model",
             fix="generated code has one input and one output; split the model",
         )  # fmt: skip
+    for tensor in graph.tensors.values():
+        if not tensor.is_constant and tensor.nbytes > MAX_VALUE_BYTES:
+            raise UnsupportedError(
+                f"{tensor.describe()} takes {tensor.nbytes:,} bytes, at most {MAX_VALUE_BYTES:,} are allowed",
+                where="model",
+                fix="give the model a smaller input",
+            )
     if graph.producer(graph.outputs[0]) is None:
         raise UnsupportedError("the model's output is its input", where="model", fix="give a model that computes")
 
