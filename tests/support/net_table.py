@@ -290,8 +290,8 @@ def read_in_joins(dtype: DType) -> Graph:
 
     other = back_to(net, signs).bconv(8, to=dtype, quant=quant).now.name
     sums = [reads(Mul(), numbers(8)), reads(Maximum(), other), reads(Minimum(), numbers(1, 4, 5, 8))]
-    sums += [reads(Prelu(), numbers(8)), reads(Minimum(), other)]
-    sums += [reads(Abs()), reads(Mul(), numbers(1))] if int8 else [reads(Add(), other), reads(Sub(), numbers(8))]
+    sums += [reads(Prelu(), numbers(8)), reads(Minimum(), other), reads(Add(), other), reads(Sub(), other)]
+    sums += [reads(Abs()), reads(Mul(), numbers(1))] if int8 else []
     # an int8 sum per channel in front of a sign is a comparison in that sign
     bits = [reads(GreaterEqual(), numbers(8), to=DType.BOOL), reads(Greater(), other, to=DType.BOOL)]
     bits += [reads(Add(), numbers(8))] if int8 else []

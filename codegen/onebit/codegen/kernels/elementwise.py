@@ -328,7 +328,7 @@ _register("ob_add_f32", _ELEMENTWISE, Add, _arithmetic_f32, 8.0, _reads_float, _
 _register("ob_sub_f32", _ELEMENTWISE, Sub, _arithmetic_f32, 8.0, _reads_float, _operands_apart)
 _register("ob_mul_f32", _ELEMENTWISE, Mul, _arithmetic_f32, 8.0, _reads_float, _operands_apart)
 for _op in (Add, Sub):
-    _register("ob_add_i8_fixed", _ELEMENTWISE, _op, _fixed_sum, 12.0, has_fixed_sum)
+    _register("ob_add_i8_fixed", _ELEMENTWISE, _op, _fixed_sum, 12.0, has_fixed_sum, _operands_apart)
     _register("ob_add_i8", _ELEMENTWISE, _op, _arithmetic_i8, 95.0, _reads_int8)
 _register("ob_mul_i8", _ELEMENTWISE, Mul, _arithmetic_i8, 50.0, _reads_int8, _operands_apart)
 _register("ob_maximum_f32", _ELEMENTWISE, Maximum, _extremum, 7.0, _reads_float, _operands_apart)
