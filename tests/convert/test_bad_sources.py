@@ -27,11 +27,6 @@ class Branching(nn.Module):
         return x.flatten(1) if x.sum() > 0 else -x.flatten(1)
 
 
-class TwoInputs(nn.Module):
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        return x.flatten(1) if y is None else y.flatten(1)
-
-
 class TwoNeededInputs(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         return (x * mask).flatten(1)
@@ -114,7 +109,6 @@ def ternary() -> nn.Module:
 
 CASES: dict[str, tuple[Callable[[], nn.Module], type[OnebitError], str]] = {
     "branches on values": (Branching, BadInputError, r"^Branching.*: torch.fx cannot trace .*must not branch"),
-    "two inputs": (TwoInputs, BadInputError, r"^TwoInputs: the model takes 2 inputs"),
     "two inputs, both needed": (TwoNeededInputs, BadInputError, r"^TwoNeededInputs: the model takes 2 inputs"),
     "two outputs": (TwoOutputs, BadInputError, r"^TwoOutputs: the model does not return one tensor"),
     "a batch of one only": (OneSample, BadInputError, r"^OneSample: the model returns \[1, 384\] for 2 samples"),
@@ -128,6 +122,12 @@ CASES: dict[str, tuple[Callable[[], nn.Module], type[OnebitError], str]] = {
     "where": no_counterpart(lambda x: torch.where(x < 0, -1.0, 1.0), r".*where .*sign\(0\) is 0 here but \+1 on bits"),
     "round": no_counterpart(lambda x: (x * 3).round() / 3, r"round .*a quantizer of several bits.*--int8"),
     "an activation without an operator": no_counterpart(F.gelu, r"gelu .*an activation without a TFLite operator"),
+    "a logarithm of the softmax": no_counterpart(
+        lambda x: F.log_softmax(x.flatten(1), 1), r"log_softmax .*leave it out: the logits choose the same class"
+    ),
+    "a layer that has no shape yet": (
+        lambda: nn.Sequential(nn.LazyConv2d(4, 3), *head(4, 36)), BadInputError, r"^0\.weight: has no shape yet"
+    ),
     "a product of computed tensors": no_counterpart(lambda x: x @ x, r"matmul .*a product of two computed tensors"),
     "a parameter that is computed": no_counterpart(
         lambda x: F.prelu(x, x.mean((0, 2, 3))), r".*prelu .*a parameter that depends on the model's input"

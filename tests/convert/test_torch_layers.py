@@ -116,6 +116,9 @@ REAL: dict[str, tuple[Callable[[], nn.Module], Shape, dict[str, int]]] = {
         lambda: Call(lambda x, m, v: F.batch_norm(x, m, v.abs() + 1), m=randn(6), v=randn(6)), IMAGE,
         {"MUL": 1, "ADD": 1},
     ),
+    "a view of one channel": (
+        lambda: Call(lambda x, f: f(x).view(x.size(0), -1), nn.Conv2d(1, 4, 1)), (1, 7, 6), {"CONV_2D": 1, "RESHAPE": 1}
+    ),
     "the only element of a dimension": (
         lambda: Call(lambda x: F.adaptive_avg_pool2d(x, 1)[..., 0, -1][:, :, None, None]), IMAGE, {"MEAN": 1}
     ),
@@ -237,6 +240,24 @@ def test_real_layers(name: str, tmp_path: Path, interpreter: Oracle) -> None:
     # the head flattens
     layer["RESHAPE"] = min(layer["RESHAPE"], expected.get("RESHAPE", 0))
     assert +layer == Counter(expected)
+
+
+class Optional(nn.Module):
+    """Parameters with defaults, on which forward() branches; the weights are those of a layer and its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(12, 5)
+        self.shift = nn.Parameter(randn(5))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, *, double: bool = False) -> Tensor:
+        y: Tensor = self.dense(x if mask is None else x * mask) + self.shift
+        return 2 * y if double else y
+
+
+def test_other_parameters_of_forward_have_their_defaults(tmp_path: Path, interpreter: Oracle) -> None:
+    assert checked(Optional(), VECTOR, tmp_path, interpreter).ops == {"FULLY_CONNECTED": 1}
+    assert any(name.startswith("dense/weight") for name in read_model(tmp_path / "m.tflite").tensors)
 
 
 # -------------------------------------------------------------------------------------------------------------- binary

@@ -107,4 +107,5 @@ def file_input(x: Array, tensor: Tensor, metadata: ModelMetadata | None) -> Arra
 
 def channels_first(x: Array) -> Array:
     """[N, H, W, C] as [N, C, H, W]; [N, features] as it is."""
-    return np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 else x
+    # a copy: a view of one channel keeps the strides by which torch tells channels last, and .view() then fails
+    return np.array(x.transpose(0, 3, 1, 2), order="C") if x.ndim == 4 else x

@@ -68,16 +68,17 @@ def trace(source: nn.Module, example_input: Tensor) -> Traced:
     form, all listed at once.
     """
     name = type(source).__name__
+    _refuse_lazy(source)
     module = copy.deepcopy(source).cpu().float().eval()
     _refuse_not_finite(module)
-    parameters = inspect.signature(module.forward).parameters.values()
+    parameters = [p for p in inspect.signature(module.forward).parameters.values() if p.kind is not p.VAR_KEYWORD]
     _refuse_several_inputs(sum(p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters), name)
     x = torch.zeros(BATCH, *example_input.shape[1:])
     _try_out(module, x, name)
     tracer = _Tracer()
     # A leaf at the top would be traced through its own forward; one level above it stays a leaf.
     root = nn.Sequential(module) if tracer.is_leaf_module(module, "") else module
-    graph_module = _traced(tracer, root)
+    graph_module = _traced(tracer, root, one_input=len(parameters) == 1)
     _separate_parts(graph_module)
     placeholders = [node for node in graph_module.graph.nodes if node.op == "placeholder"]
     _refuse_several_inputs(len(placeholders), name)
@@ -95,15 +96,43 @@ def _refuse_several_inputs(count: int, name: str) -> None:
         )
 
 
+def _refuse_lazy(module: nn.Module) -> None:
+    for name, value in [*module.named_parameters(), *module.named_buffers()]:
+        if torch.nn.parameter.is_lazy(value):
+            raise BadInputError("has no shape yet", where=name, fix="run the model once, or load its weights")
+
+
 def _refuse_not_finite(module: nn.Module) -> None:
     for name, value in [*module.named_parameters(), *module.named_buffers()]:
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise BadInputError("has NaN or infinite values", where=name, fix="train the model again")
 
 
-def _traced(tracer: _Tracer, root: nn.Module) -> fx.GraphModule:
+class _OneInput(nn.Module):
+    """Calls a model with one tensor, so that all other parameters of its forward() have their defaults."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Any:
+        return self.model(x)
+
+
+def _traced_with_defaults(tracer: _Tracer, root: nn.Module) -> fx.Graph:
+    """The graph of `root` called with one tensor; its layers have their own names."""
+    graph = tracer.trace(_OneInput(root))
+    for node in graph.nodes:
+        if node.op in ("call_module", "get_attr"):
+            node.target = str(node.target).removeprefix("model.")
+        stack = node.meta.get("nn_module_stack") or {}
+        node.meta["nn_module_stack"] = {k.removeprefix("model").removeprefix("."): v for k, v in stack.items()}
+    return graph
+
+
+def _traced(tracer: _Tracer, root: nn.Module, *, one_input: bool) -> fx.GraphModule:
     try:
-        return fx.GraphModule(root, tracer.trace(root))
+        return fx.GraphModule(root, tracer.trace(root) if one_input else _traced_with_defaults(tracer, root))
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         layer = next(reversed(tracer.module_stack), "") if hasattr(tracer, "module_stack") else ""

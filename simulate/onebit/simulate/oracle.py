@@ -77,8 +77,9 @@ class LceOracle(Oracle):
             lacking = _without_kernel(read_model(model))
             if not lacking:
                 raise
+            if not lacking <= self._lacking:
+                log.warning("LCE has no kernel for %s: computed by onebit's semantics", " and ".join(sorted(lacking)))
             self._lacking |= lacking
-            log.warning("LCE has no kernel for %s: computed by onebit's semantics", " and ".join(sorted(lacking)))
             return NumpyOracle().run(model, x, tensors)
 
     def _interpreted(self, kernels: str, model: bytes, x: Array, tensors: Sequence[str]) -> list[Array]:

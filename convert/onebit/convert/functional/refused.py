@@ -30,5 +30,9 @@ REFUSED: dict[Any, tuple[str, str]] = {
     **dict.fromkeys(
         (F.layer_norm, F.group_norm, F.instance_norm), ("statistics of the input at run time", "use batch norm")
     ),
+    **dict.fromkeys(
+        (F.log_softmax, torch.log_softmax, "log_softmax"),
+        ("a logarithm of the softmax", "leave it out: the logits choose the same class"),
+    ),
     torch.stack: ("a new dimension", "use torch.cat along dim=1"),
 }
