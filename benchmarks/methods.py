@@ -1,8 +1,10 @@
 """What every training method costs while training, and what it leaves on the device.
 
-    python -m benchmarks.methods                       measure everything and record it in benchmarks/methods.json
+    python -m benchmarks.methods                       measure everything
     python -m benchmarks.methods --method NAME [...]   measure these again
     python -m benchmarks.methods --only step [...]     only the time of training steps (or: --only left)
+
+Records go to train/onebit/train/methods/measured.json, which `onebit train --list` shows.
 
 Each method trains two small nets for a few steps on random images and leaves them; each is converted to int8 (to float
 where the converter refuses int8) and run on an emulated Cortex-M4. Operators, bytes and instructions of a method
@@ -35,12 +37,12 @@ from onebit.core.errors import BadInputError, VerificationError
 from onebit.core.files import atomic_write_text
 from onebit.simulate import simulate
 from onebit.simulate.toolchain import find_compiler
-from onebit.train.methods import Method, Step, get_method, method_names
+from onebit.train.methods import MEASURED, Method, Step, get_method, method_names
 from onebit.train.models.residual import bireal_resnet
 from onebit.train.models.vgg import vgg_small
 from onebit.train.optimizers import SGD
 
-RECORDS = Path(__file__).with_name("methods.json")
+RECORDS = MEASURED
 BASELINE = "ste"
 TARGET = "cortex-m4"
 SHAPE = (3, 16, 16)

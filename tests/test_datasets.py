@@ -236,6 +236,17 @@ def test_damaged_cifar10(search_nothing: Path, tmp_path: Path, content: bytes) -
         load_dataset("cifar10", data_dir=tmp_path)
 
 
+def test_a_file_that_differs_from_its_sum_is_refused_with_both_hashes(search_nothing: Path, tmp_path: Path) -> None:
+    content, _, _ = cifar_records(3, 1)
+    (tmp_path / "test_batch.bin").write_bytes(content)
+    right, wrong = hashlib.sha256(content).hexdigest(), "0" * 64
+    (tmp_path / "SHA256SUMS").write_text(f"{wrong}  data_batch_1.bin\n{right} *test_batch.bin\n")
+    assert len(load_dataset("cifar10", data_dir=tmp_path)) == 3
+    (tmp_path / "SHA256SUMS").write_text(f"{wrong}  test_batch.bin\n")
+    with pytest.raises(BadInputError, match=f"test_batch.bin: has sha256 {right}, SHA256SUMS beside it says {wrong}"):
+        load_dataset("cifar10", data_dir=tmp_path)
+
+
 # ------------------------------------------------------------------------------------------------------------------ npz
 
 

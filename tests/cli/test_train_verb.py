@@ -11,6 +11,7 @@ import pytest
 import onebit.train
 from onebit.cli.main import main
 from onebit.train import TrainResult, recipe_names
+from onebit.train.methods import method_names
 
 
 @pytest.fixture
@@ -73,7 +74,19 @@ def test_list_shows_size_and_cost(capsys: pytest.CaptureFixture[str], monkeypatc
     assert rows["digits-full"]["train_images"] is None
     assert main(["train", "--list"]) == 0
     printed = capsys.readouterr().out
-    assert all(text in printed for text in ("digits-full", "102,304", "95 %", "4,000", "not here"))
+    assert all(
+        text in printed for text in ("digits-full", "102,304", "95 %", "4,000", "not here", "no GPU was at hand")
+    )
+
+
+def test_list_shows_what_methods_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--list", "--json"]) == 0
+    methods = {row["name"]: row for row in json.loads(capsys.readouterr().out)["methods"]}
+    assert tuple(methods) == method_names()
+    assert methods["ste"] | {"summary": ""} == {
+        "name": "ste", "summary": "", "step": 1.0, "chain_bytes": 0, "residual_bytes": 0,
+    }  # fmt: skip
+    assert methods["dynamic_distribution"]["residual_bytes"] > 1000
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *args: str) -> dict[str, str]:

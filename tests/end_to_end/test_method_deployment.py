@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from onebit.codegen import find_target
 from onebit.convert import convert
@@ -21,21 +22,29 @@ from onebit.core.graph import Array
 from onebit.simulate.oracle import LceOracle
 from onebit.simulate.toolchain import find_compiler
 from onebit.train.methods import method_names
+from onebit.train.models.residual import residual_net
 from support.host_code import HostCode, build
-from support.method_runs import SIZE, Run, batch, make
+from support.method_runs import CLASSES, SIZE, Run, batch, make
 
 SAMPLES = 16
 FORMS = ("float", "int8")
 COMBINED = ("er_weights", "er_activations", "er_gradient")
-CASES = {**{name: (name,) for name in method_names()}, "er_bnn": COMBINED}
+BN_FREE = "no_batch_norm"
+CASES = {**{name: (name,) for name in method_names()}, "er_bnn": COMBINED, BN_FREE: ("normalizer_free",)}
 
 
 def images() -> Array:
     return np.ascontiguousarray(batch(5, SAMPLES)[0].permute(0, 2, 3, 1).numpy())
 
 
+def bn_free_net() -> nn.Module:
+    """A small ReActNet-18 as the recipe cifar10-reactnet18-bnfree has it."""
+    torch.manual_seed(3)
+    return residual_net(SIZE, CLASSES, widths=(32, 64), units=(1, 2), activation="rprelu", threshold=True, norm=False)
+
+
 def converted(names: tuple[str, ...], folder: Path, case: str) -> dict[str, Graph]:
-    run = Run([make(name) for name in names])
+    run = Run([make(name) for name in names], bn_free_net() if case == BN_FREE else None)
     run.steps(0, 3, of=3)
     run.finish()
     run.net.eval()

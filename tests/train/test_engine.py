@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import json
 import subprocess
 import sys
@@ -17,12 +18,14 @@ from torch import nn
 
 from onebit.core.datasets import DIGIT_NAMES, load_dataset
 from onebit.core.errors import BadInputError
-from onebit.train import TrainResult, load_checkpoint, train
-from onebit.train.checkpoint import load_run_state
+from onebit.train import TrainResult, load_checkpoint, recording, train
+from onebit.train.checkpoint import RunState, load_run_state, save_run_state
 from onebit.train.data import TensorImages, TrainBatches
 from onebit.train.layers import QuantConv2d, QuantLinear, SameConv2d, binary_weights
+from onebit.train.methods import TwoStep
+from onebit.train.optimizers import Adam
 from onebit.train.provenance import load_record
-from onebit.train.recipes import Augmentation, CosineSchedule, Recipe
+from onebit.train.recipes import Augmentation, CosineSchedule, Recipe, TwoStepSchedule
 
 FILES = {"model.pt", "run.json", "metrics.csv", "layers.csv", "curves.png", "last.ckpt"}
 
@@ -140,6 +143,32 @@ def test_interrupted_and_resumed_equals_straight(
     assert same_weights(result.checkpoint, finished.checkpoint)
 
 
+def test_two_steps_are_two_runs_in_one_and_resume_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = dataclasses.replace(
+        TINY, epochs=2, methods=(TwoStep(),), optimizer=Adam(weight_decay=1e-3), schedule=TwoStepSchedule(peak=5e-3)
+    )
+    straight = train(recipe, out=tmp_path / "straight", progress=False)
+    decays: list[float] = []
+    step = torch.optim.Adam.step
+
+    def interrupted(self: torch.optim.Adam, closure: Callable[[], float]) -> object:
+        decays.append(max(group["weight_decay"] for group in self.param_groups))
+        if len(decays) == 30:
+            raise KeyboardInterrupt
+        return step(self, closure)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, out=tmp_path / "cut", progress=False)
+    assert decays == [1e-3] * 22 + [0.0] * 8  # 22 batches an epoch
+    resumed = train(recipe, out=tmp_path / "cut", progress=False, resume=True)
+    assert resumed.accuracy == straight.accuracy
+    assert same_weights(resumed.checkpoint, straight.checkpoint)
+    optimizer = load_run_state(tmp_path / "cut" / "last.ckpt").optimizer
+    assert {int(state["step"]) for state in optimizer["state"].values()} == {22}  # those of the second step alone
+
+
 def test_interrupted_in_the_first_epoch_can_be_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         interrupt_at(patch, 0.5)
@@ -227,6 +256,36 @@ def test_divergence_is_an_error_and_leaves_no_model(tmp_path: Path) -> None:
     ):
         train(wild, out=tmp_path, progress=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_keeps_the_last_epoch_that_was_written(
+    finished: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+
+    def full(path: Path, state: RunState) -> None:
+        if len(written) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        written.append(path)
+        save_run_state(path, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recording, "save_run_state", full)
+        with pytest.raises(OSError, match="No space left") as caught:  # one line on the command line: test_cli_contract
+            train(TINY, out=tmp_path, progress=False)
+    assert caught.value.filename == str(tmp_path / "last.ckpt")
+    assert not (tmp_path / "model.pt").exists()
+    assert len(load_run_state(tmp_path / "last.ckpt").rows) == 1
+    assert same_weights(train(TINY, out=tmp_path, resume=True, progress=False).checkpoint, finished.checkpoint)
+
+
+def test_divergence_in_a_later_epoch_keeps_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rate = CosineSchedule.rate
+    with monkeypatch.context() as patch:
+        patch.setattr(CosineSchedule, "rate", lambda self, at, n: float("inf") if 1.2 < at < 1.3 else rate(self, at, n))
+        with pytest.raises(BadInputError, match=r"diverged in epoch 2: .* the first layer that is not finite is 0"):
+            train(TINY, out=tmp_path, progress=False)
+    assert len(load_run_state(tmp_path / "last.ckpt").rows) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"\x80\x02]q\x00.", None])

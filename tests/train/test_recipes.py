@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from onebit.train.cost import model_cost
 from onebit.train.data import check_shares
-from onebit.train.methods import METHODS
-from onebit.train.recipes import get_recipe, list_recipes
+from onebit.train.layers import binary_layers
+from onebit.train.methods import METHODS, NormalizerFree
+from onebit.train.models.residual import residual_net
+from onebit.train.recipes import TwoStepSchedule, get_recipe, list_recipes
 
 FROM_THE_ISSUE = (
     "digits", "fashion", "cifar10-vgg-w32", "cifar10-vgg-small", "cifar10-resnet20", "cifar10-resnet18",
@@ -32,6 +35,27 @@ def test_recipe_is_consistent(recipe) -> None:  # type: ignore[no-untyped-def]
     crop = recipe.augmentation.crop
     assert crop is None or crop.size <= recipe.input_shape[1]
     assert recipe.schedule.rate(recipe.epochs, recipe.epochs) < 0.2 * recipe.schedule.peak
+
+
+def test_a_two_step_schedule_is_two_linear_runs() -> None:
+    schedule = TwoStepSchedule(peak=0.4, warmup_epochs=1.0, share=0.25)
+    assert [schedule.rate(epoch, 8) for epoch in (0, 1, 2, 3, 5, 8)] == pytest.approx([0.0, 0.2, 0.0, 1 / 3, 0.2, 0.0])
+    assert [schedule.step(done) for done in (0.0, 0.24, 0.25, 1.0)] == [0, 0, 1, 1]
+    assert [schedule.decays(done) for done in (0.0, 0.24, 0.25)] == [True, True, False]
+
+
+def test_a_network_without_batch_norm_keeps_results_of_unit_size() -> None:
+    torch.manual_seed(1)
+    options = {"widths": (32, 64), "units": (2, 2), "activation": "rprelu", "threshold": True}
+    net = residual_net((3, 16, 16), 10, norm=False, **options)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
+    NormalizerFree().attach(net)
+    sizes = []
+    for layer in binary_layers(net).values():
+        layer.register_forward_hook(lambda _layer, _x, y: sizes.append(float(y.detach().std())))
+    net(torch.randn(8, 3, 16, 16))
+    assert len(sizes) == 4
+    assert all(0.5 < size < 2.0 for size in sizes)
 
 
 def test_costs_are_those_of_the_layers() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from onebit.train import Recipe
 
 RUNS = Path("runs")
+MEASURED_FIGURES = ("epoch_seconds", "gpu_epoch_seconds", "constant_bytes", "flash_bytes", "arena_bytes")
 
 
 def train(
@@ -140,18 +142,19 @@ def wait_asleep() -> None:
 
 def _list(data_dir: Path | None, *, as_json: bool) -> None:
     from onebit.train import list_recipes
-    from onebit.train.methods import METHODS
+    from onebit.train.methods import METHODS, measured_costs
 
     rows = [_row(recipe, data_dir) for recipe in list_recipes()]
+    costs = measured_costs()
     if as_json:
-        methods = [{"name": name, "summary": kind.summary} for name, kind in METHODS.items()]
+        methods = [{"name": name, "summary": kind.summary, **costs[name]} for name, kind in METHODS.items()]
         emit_json({"recipes": rows, "methods": methods})
         return
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, show_edge=False)
-    numbers = ("epochs", "s/epoch", "weights", "binary", "flash", "RAM", "accuracy")
+    numbers = ("epochs", "s/epoch", "GPU", "weights", "binary", "flash", "RAM", "accuracy")
     for heading in ("recipe", "data set", *numbers):
         table.add_column(heading, justify="right" if heading in numbers else "left")
     for row in rows:
@@ -162,9 +165,10 @@ def _list(data_dir: Path | None, *, as_json: bool) -> None:
             f"{row['dataset']} ({here})",
             str(row["epochs"]),
             _or_dash(row["epoch_seconds"], "{:.0f}"),
+            _or_dash(row["gpu_epoch_seconds"], "{:.0f}"),
             f"{row['weights']:,}",
             f"{100 * row['binary_macs'] / row['macs']:.0f} %",
-            _or_dash(row["constant_bytes"], "{:,}"),
+            _or_dash(row["flash_bytes"], "{:,}"),
             _or_dash(row["arena_bytes"], "{:,}"),
             "-"
             if accuracy is None
@@ -173,20 +177,39 @@ def _list(data_dir: Path | None, *, as_json: bool) -> None:
         table.add_row(*(Text(cell) for cell in cells))
     stdout_console().print(table)
     stdout_console().print(
-        "s/epoch: on two cores; binary: share of the MACs; flash and RAM: constants and arena in bytes on a Cortex-M4; "
-        "*: as published, not measured here",
+        "s/epoch: on two cores, and on a GPU; -: not measured (no GPU was at hand); binary: share of the MACs; flash "
+        "and RAM: code with constants, and arena, in bytes on a Cortex-M4; *: as published, not measured here",
         style="dim",
     )
-    descriptions = ((row["name"], row["description"]) for row in rows)
-    summaries = ((name, kind.summary) for name, kind in METHODS.items())
-    for title, lines in (("recipe", descriptions), ("method", summaries)):
-        words = Table(box=None, pad_edge=False, show_edge=False)
-        words.add_column(title)
-        words.add_column("")
-        for name, text in lines:
-            words.add_row(Text(name), Text(text))
-        stdout_console().print("")
-        stdout_console().print(words)
+    descriptions = [(row["name"], row["description"]) for row in rows]
+    methods_rows = [
+        (
+            name,
+            f"{costs[name]['step']:.2f}",
+            *(_or_dash(costs[name][f"{net}_bytes"], "{:+,}") for net in ("chain", "residual")),
+            kind.summary,
+        )
+        for name, kind in METHODS.items()
+    ]
+    _words(("recipe", ""), descriptions)
+    _words(("method", "step", "chain", "residual", ""), methods_rows)
+    stdout_console().print(
+        "step: time of a training step relative to ste's; chain, residual: bytes that the file of such a net grows by",
+        style="dim",
+    )
+
+
+def _words(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    for heading in head:
+        table.add_column(heading, justify="right" if heading in ("step", "chain", "residual") else "left")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    stdout_console().print("")
+    stdout_console().print(table)
 
 
 def _or_dash(value: float | None, form: str) -> str:
@@ -211,7 +234,7 @@ def _row(recipe: Recipe, data_dir: Path | None) -> dict[str, Any]:
         **asdict(cost),
         "expected_accuracy": recipe.expected_accuracy,
         "expected_source": recipe.expected_source,
-        **{name: measured.get(name) for name in ("epoch_seconds", "constant_bytes", "arena_bytes")},
+        **{name: measured.get(name) for name in MEASURED_FIGURES},
         "methods": [repr(method) for method in recipe.methods],
     }
 

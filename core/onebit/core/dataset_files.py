@@ -106,10 +106,30 @@ class Search:
         return BadInputError(f"data set {self.name}: {file} is not in {', '.join(bases)}", fix=fix)
 
 
+SUMS_FILE = "SHA256SUMS"
+
+
+def _check_sum(path: Path, data: bytes) -> None:
+    """BadInputError if a SHA256SUMS beside the file (lines of "hash  name", as sha256sum writes them) has another."""
+    sums = path.parent / SUMS_FILE
+    if not sums.is_file():
+        return
+    lines = (line.split(maxsplit=1) for line in sums.read_text("utf-8", "replace").splitlines())
+    listed = {words[1].strip().lstrip("*"): words[0].lower() for words in lines if len(words) == 2}
+    found = hashlib.sha256(data).hexdigest()
+    if listed.get(path.name, found) != found:
+        raise BadInputError(
+            f"has sha256 {found}, {SUMS_FILE} beside it says {listed[path.name]}",
+            where=str(path),
+            fix="the file is damaged or another one: get it again",
+        )
+
+
 def read_compressed(path: Path) -> bytes:
-    """The content of a file, decompressed if its name ends in .gz or .xz."""
+    """The content of a file, decompressed if its name ends in .gz or .xz; its hash is checked if SHA256SUMS has one."""
     try:
         data = path.read_bytes()
+        _check_sum(path, data)
         if path.suffix == ".gz":
             return gzip.decompress(data)
         return lzma.decompress(data) if path.suffix == ".xz" else data

@@ -80,6 +80,7 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The recipe's optimizer, with the state of the run that is continued."""
         optimizer = self.recipe.optimizer.build(self.module, self.recipe.schedule.peak)
+        self._decays = [group["weight_decay"] for group in optimizer.param_groups]
         if self._resumed_optimizer is not None:
             optimizer.load_state_dict(self._resumed_optimizer)
         return optimizer
@@ -91,12 +92,23 @@ class Classifier(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Sets the learning rate: a function of the position in the run only."""
-        position = self.run_epoch + batch_idx / len(self.batches)
-        self.learning_rate = self.recipe.schedule.rate(position, self.epochs)
-        for group in self.trainer.optimizers[0].param_groups:
+        step = self.run_epoch * len(self.batches) + batch_idx
+        position, before = self._position(step), self._position(step - 1)
+        done = position / self.epochs
+        schedule, optimizer = self.recipe.schedule, self.trainer.optimizers[0]
+        self.learning_rate = schedule.rate(position, self.epochs)
+        if step and schedule.step(done) != schedule.step(before / self.epochs):
+            optimizer.state.clear()
+        for group, decay in zip(optimizer.param_groups, self._decays, strict=True):
             group["lr"] = self.learning_rate * group["factor"]
+            group["weight_decay"] = decay if schedule.decays(done) else 0.0
         for method in self.methods:
-            method.progress(position / self.epochs)
+            method.progress(done)
+
+    def _position(self, step: int) -> float:
+        """The epoch, with its fraction, at which step number `step` of the run starts."""
+        epoch, batch = divmod(step, len(self.batches))
+        return epoch + batch / len(self.batches)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Mean cross entropy of one batch, and what the methods make of it."""

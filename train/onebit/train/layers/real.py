@@ -85,11 +85,11 @@ class ChannelShift(nn.Module):
 
 
 class ChannelScale(nn.Module):
-    """y = x * a with one learned a per channel, 1 at first; behind a binary convolution it costs nothing."""
+    """y = x * a with one learned a per channel, `initial` at first; behind a binary convolution it costs nothing."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, initial: float = 1.0) -> None:
         super().__init__()
-        self.scale = _per_channel(channels, 1.0)
+        self.scale = _per_channel(channels, initial)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> the same shape."""

@@ -10,7 +10,9 @@ A new method is a frozen dataclass in a module of its own, and an entry in `METH
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from onebit.core.errors import BadInputError
@@ -33,10 +35,11 @@ from onebit.train.methods.w_regularization import WRegularization
 from onebit.train.methods.weight_constraint import WeightConstraint, WeightTransition
 
 __all__ = [
-    "METHODS", "AdaBin", "ApproxSign", "Attached", "ChannelGates", "DetailSemantic", "Distillation",
+    "MEASURED", "METHODS", "AdaBin", "ApproxSign", "Attached", "ChannelGates", "DetailSemantic", "Distillation",
     "DynamicDistribution", "Ede", "ErActivations", "ErGradient", "ErWeights", "FeatureDistribution", "LatentScale",
     "MagnitudeAware", "Method", "NormalizerFree", "Recu", "Ste", "Step", "SymmetricClassifier", "TwoStep",
-    "WRegularization", "WeightConstraint", "WeightTransition", "Xnor", "get_method", "method_names", "method_text",
+    "WRegularization", "WeightConstraint", "WeightTransition", "Xnor", "get_method", "measured_costs",
+    "method_names", "method_text",
 ]  # fmt: skip
 
 _ALL: tuple[type[Method], ...] = (
@@ -64,12 +67,30 @@ _ALL: tuple[type[Method], ...] = (
     Distillation,
 )
 
+MEASURED = Path(__file__).with_name("measured.json")
+"""What `python -m benchmarks.methods` measured of every method."""
+
 METHODS: Mapping[str, type[Method]] = {method.name: method for method in _ALL}
 
 
 def method_names() -> tuple[str, ...]:
     """All names, in the order of `METHODS`."""
     return tuple(METHODS)
+
+
+def measured_costs() -> dict[str, dict[str, float | int | None]]:
+    """By method: `step`, the time of a training step relative to `ste`'s; `chain_bytes` and `residual_bytes`, what the
+    int8 file of a small chain or residual net grows by. None where a net was not converted to int8.
+    """
+    recorded: dict[str, dict[str, Any]] = json.loads(MEASURED.read_text("utf-8"))["methods"]
+    base = recorded[Ste.name]
+    costs: dict[str, dict[str, float | int | None]] = {}
+    for name in METHODS:
+        costs[name] = {"step": recorded[name]["step"]}
+        for net in ("chain", "residual"):
+            same_form = recorded[name][net].get("form") == base[net]["form"]
+            costs[name][f"{net}_bytes"] = recorded[name][net]["bytes"] - base[net]["bytes"] if same_form else None
+    return costs
 
 
 def get_method(text: str) -> Method:

@@ -120,8 +120,8 @@ class TwoStep(Method):
     """Step 1, up to the share `share` of the run: binary inputs, real weights. Step 2: weights a sign(w) as well.
 
     a = mean |w| per filter, a constant in the gradient; it keeps the size of the results where the steps meet. ReActNet
-    restarts the schedule for step 2 and has weight decay in step 1 only; here both steps share the recipe's schedule
-    [I]. Combine with `Distillation`.
+    restarts schedule and optimizer for step 2 and has weight decay in step 1 only, as `TwoStepSchedule` does; in other
+    recipes both steps share one schedule [I]. Combine with `Distillation`.
     Source: Liu, Shen, Savvides, Cheng, "ReActNet", 2020 (arXiv 2003.03488), after Martinez, Yang, Bulat, Tzimiropoulos,
     2020 (arXiv 2003.11535).
     """

@@ -26,14 +26,21 @@ def real_valued(net: nn.Module) -> nn.Module:
 
 
 def binary_conv(
-    in_channels: int, out_channels: int, kernel_size: int = 3, *, quantizer: str, stride: int = 1, groups: int = 1
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 3,
+    *,
+    quantizer: str,
+    stride: int = 1,
+    groups: int = 1,
+    norm: nn.Module | None = None,
 ) -> list[nn.Module]:
-    """Binary convolution with one-padding, and its batch norm."""
+    """Binary convolution with one-padding, and its batch norm, or `norm` in its place."""
     conv = QuantConv2d(
         in_channels, out_channels, kernel_size,
         stride=stride, groups=groups, padding="same", pad_value=1, input_quantizer=quantizer,
     )  # fmt: skip
-    return [conv, nn.BatchNorm2d(out_channels)]
+    return [conv, nn.BatchNorm2d(out_channels) if norm is None else norm]
 
 
 def binary_block(
@@ -55,11 +62,16 @@ def real_conv(
     groups: int = 1,
     activation: nn.Module | None = None,
     pool: nn.Module | None = None,
+    norm: bool = True,
 ) -> nn.Sequential:
-    """Real-valued convolution (int8 on the device), batch norm, then an activation and a pool where given."""
-    conv = SameConv2d(in_channels, out_channels, kernel_size, stride=stride, groups=groups, bias=False)
+    """Real-valued convolution (int8 on the device), batch norm, then an activation and a pool where given.
+
+    Without `norm` the convolution has a bias instead.
+    """
+    conv = SameConv2d(in_channels, out_channels, kernel_size, stride=stride, groups=groups, bias=not norm)
+    norms = [nn.BatchNorm2d(out_channels)] if norm else []
     behind = [layer for layer in (activation, pool) if layer is not None]
-    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), *behind)
+    return nn.Sequential(conv, *norms, *behind)
 
 
 class Residual(nn.Module):
@@ -94,14 +106,16 @@ def shrink(stride: int) -> list[nn.Module]:
     return [nn.AvgPool2d(stride, ceil_mode=True)] if stride > 1 else []
 
 
-def growing_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+def growing_shortcut(in_channels: int, out_channels: int, stride: int, *, norm: bool = True) -> nn.Module:
     """A shortcut without weights: average pool, the channels repeated, batch norm; the identity where nothing changes.
 
-    `out_channels` is a multiple of `in_channels`. On the device: AVERAGE_POOL_2D, CONCATENATION, MUL, ADD.
+    `out_channels` is a multiple of `in_channels`. On the device: AVERAGE_POOL_2D, CONCATENATION, MUL, ADD; without
+    `norm` only the first two.
     """
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
-    return nn.Sequential(*shrink(stride), RepeatChannels(out_channels // in_channels), nn.BatchNorm2d(out_channels))
+    norms = [nn.BatchNorm2d(out_channels)] if norm else []
+    return nn.Sequential(*shrink(stride), RepeatChannels(out_channels // in_channels), *norms)
 
 
 def real_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from onebit.core.errors import BadInputError
-from onebit.train.layers import ChannelGate, ChannelPReLU, QuantConv2d, RPReLU, RSign
+from onebit.train.layers import ChannelGate, ChannelPReLU, ChannelScale, QuantConv2d, RPReLU, RSign
 from onebit.train.models.blocks import (
     Joined,
     Residual,
@@ -23,6 +23,9 @@ from onebit.train.models.blocks import (
 )
 
 Shape = tuple[int, int, int]
+
+SUM_SHARE = 0.2
+"""What a branch without batch norm adds to its residual stream, relative to its own size, before training."""
 
 #: name -> what makes the activation behind a residual sum of that many channels
 ACTIVATIONS: dict[str, Callable[[int], nn.Module]] = {
@@ -54,6 +57,7 @@ def residual_net(
     activation: str = "none",
     threshold: bool = False,
     quantizer: str = "approx_sign",
+    norm: bool = True,
 ) -> nn.Sequential:
     """Binary 3x3 convolutions, each with a shortcut around it: `units` of them per stage, all but the first halving.
 
@@ -61,17 +65,24 @@ def residual_net(
     multiplications then happen where channels are many, which is where 32 of them fill a word. `activation` stands
     behind each sum: "none", "hardtanh", "prelu" or "rprelu"; also behind the stem, which else is followed by none.
     With `threshold` every sign has a learned threshold per channel (RSign).
+
+    Without `norm` there is no batch norm: a learned scale per channel, `SUM_SHARE` at first, stands in its place, and
+    the stem has a bias. Results of binary convolutions must then be of unit size, which the method `normalizer_free`
+    sees to; train such a network with it. Source: Chen et al., "BNN - BN = ?", 2021 (arXiv 2104.08215); its factor in
+    front of the sign (0.93 to 1 for four units a stage) only scales gradients and is left out [I].
     """
     if activation not in ACTIVATIONS:
         raise BadInputError(f"unknown activation {activation!r}", fix=f"known: {', '.join(ACTIVATIONS)}")
     after = ACTIVATIONS[activation]
 
     def unit(channels: int, width: int, stride: int) -> nn.Module:
-        conv = binary_conv(channels, width, stride=stride, quantizer=quantizer)
+        scale = None if norm else ChannelScale(width, SUM_SHARE)
+        conv = binary_conv(channels, width, stride=stride, quantizer=quantizer, norm=scale)
         body = nn.Sequential(RSign(channels), *conv) if threshold else nn.Sequential(*conv)
-        return Residual(body, growing_shortcut(channels, width, stride), after(width))
+        return Residual(body, growing_shortcut(channels, width, stride, norm=norm), after(width))
 
-    stem = real_conv(input_shape[0], widths[0], activation=None if activation == "none" else after(widths[0]))
+    behind = None if activation == "none" else after(widths[0])
+    stem = real_conv(input_shape[0], widths[0], activation=behind, norm=norm)
     return nn.Sequential(stem, *_stages(widths, units, widths[0], unit), pooled_head(widths[-1], classes))
 
 

@@ -14,6 +14,7 @@ from onebit.train.recipes.base import (
     MultiStepSchedule,
     RandomCrop,
     Recipe,
+    TwoStepSchedule,
 )
 from onebit.train.recipes.cifar import CIFAR_RECIPES
 from onebit.train.recipes.digits import DIGITS, DIGITS_FULL
@@ -21,7 +22,7 @@ from onebit.train.recipes.fashion import FASHION
 
 __all__ = [
     "MEASURED", "Augmentation", "CosineSchedule", "LinearSchedule", "MultiStepSchedule", "RandomCrop", "Recipe",
-    "get_recipe", "list_recipes", "measured_figures", "recipe_names",
+    "TwoStepSchedule",    "get_recipe", "list_recipes", "measured_figures", "recipe_names",
 ]  # fmt: skip
 
 MEASURED = Path(__file__).with_name("measured.json")

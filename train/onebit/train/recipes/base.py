@@ -65,7 +65,7 @@ class Schedule:
     peak: float
     warmup_epochs: float = 0.0
 
-    def rate(self, epoch: float, epochs: int) -> float:
+    def rate(self, epoch: float, epochs: float) -> float:
         """The learning rate at a fractional `epoch` of `epochs` in all."""
         warmup = min(1.0, epoch / self.warmup_epochs) if self.warmup_epochs > 0 else 1.0
         return self.peak * warmup * self.factor(min(epoch / epochs, 1.0))
@@ -73,6 +73,14 @@ class Schedule:
     def factor(self, done: float) -> float:
         """The share of the peak when the share `done` of the run (0 to 1) is over."""
         raise NotImplementedError
+
+    def step(self, done: float) -> int:
+        """The number, from 0, of the run's part at its share `done`; between parts the optimizer loses its averages."""
+        return 0
+
+    def decays(self, done: float) -> bool:
+        """Whether weight decay acts at the share `done` of the run."""
+        return True
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,32 @@ class LinearSchedule(Schedule):
     def factor(self, done: float) -> float:
         """See the class."""
         return 1.0 - done
+
+
+@dataclass(frozen=True)
+class TwoStepSchedule(LinearSchedule):
+    """Two runs in one, the second from the share `share` on: each warms up, falls from the peak to 0 and has its own
+    averages of the optimizer; weight decay acts in the first one only.
+
+    Source: Liu, Shen, Savvides, Cheng, "ReActNet", 2020 (arXiv 2003.03488), from the public code. For the method
+    `two_step` with the same share.
+    """
+
+    share: float = 0.5
+
+    def rate(self, epoch: float, epochs: float) -> float:
+        """See the base class."""
+        start = self.share * epochs if self.step(epoch / epochs) else 0.0
+        length = epochs - start if start else self.share * epochs
+        return super().rate(epoch - start, length)
+
+    def step(self, done: float) -> int:
+        """See the base class."""
+        return int(done >= self.share)
+
+    def decays(self, done: float) -> bool:
+        """See the base class."""
+        return self.step(done) == 0
 
 
 @dataclass(frozen=True)

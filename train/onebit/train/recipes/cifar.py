@@ -12,12 +12,28 @@ from torch import nn
 
 from onebit.core.datasets import CIFAR10_NAMES
 from onebit.core.metadata import Preprocessing
-from onebit.train.methods import Ede, ErGradient, ErWeights, Recu, WeightConstraint, WeightTransition
+from onebit.train.methods import (
+    Ede,
+    ErGradient,
+    ErWeights,
+    NormalizerFree,
+    Recu,
+    TwoStep,
+    WeightConstraint,
+    WeightTransition,
+)
 from onebit.train.models.blocks import real_valued
 from onebit.train.models.residual import bireal_resnet, residual_net, resnet8_hybrid
 from onebit.train.models.vgg import small_cifar, vgg_small
 from onebit.train.optimizers import SGD, Adam
-from onebit.train.recipes.base import Augmentation, CosineSchedule, LinearSchedule, RandomCrop, Recipe
+from onebit.train.recipes.base import (
+    Augmentation,
+    CosineSchedule,
+    LinearSchedule,
+    RandomCrop,
+    Recipe,
+    TwoStepSchedule,
+)
 
 CIFAR10_PREPROCESSING = Preprocessing(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
 """Mean and standard deviation of the training images' channels, on the scale of 0 to 1."""
@@ -61,6 +77,12 @@ def resnet18() -> nn.Module:
 def reactnet18() -> nn.Module:
     """ResNet-18 with learned thresholds and RPReLU."""
     return residual_net(widths=(64, 128, 256, 512), units=(4, 4, 4, 4), activation="rprelu", threshold=True)
+
+
+def reactnet18_bnfree() -> nn.Module:
+    """ReActNet-18 without batch norm, to be trained with `normalizer_free`."""
+    widths = (64, 128, 256, 512)
+    return residual_net(widths=widths, units=(4, 4, 4, 4), activation="rprelu", threshold=True, norm=False)
 
 
 CIFAR10 = Recipe(
@@ -169,6 +191,26 @@ REACTNET18 = replace(
     latent_clamp=1.0,
 )
 
+REACTNET18_TWO_STEP = replace(
+    REACTNET18,
+    name="cifar10-reactnet18-two-step",
+    description="ReActNet-18, real weights first, then binary ones; with a teacher: --method two_step "
+    "--method distillation:teacher=PATH",
+    epochs=512,
+    schedule=TwoStepSchedule(peak=1e-3),
+    methods=(TwoStep(),),
+)
+
+REACTNET18_BNFREE = replace(
+    REACTNET18,
+    name="cifar10-reactnet18-bnfree",
+    description="ReActNet-18 without batch norm: standardised weights, gradients clipped per unit",
+    model=reactnet18_bnfree,
+    expected_accuracy=0.9208,
+    expected_source="BNN without batch norm, as published (two steps, with a teacher)",
+    methods=(NormalizerFree(),),
+)
+
 SMALLCIFAR = replace(
     VGG_W32,
     name="smallcifar",
@@ -186,5 +228,6 @@ RESNET8_HYBRID = replace(
 )
 
 CIFAR_RECIPES = (
-    CIFAR10, COMPARISON, TEACHER, VGG_W32, VGG_SMALL, RESNET20, RESNET18, REACTNET18, SMALLCIFAR, RESNET8_HYBRID,
+    CIFAR10, COMPARISON, TEACHER, VGG_W32, VGG_SMALL, RESNET20, RESNET18, REACTNET18, REACTNET18_TWO_STEP,
+    REACTNET18_BNFREE, SMALLCIFAR, RESNET8_HYBRID,
 )  # fmt: skip
