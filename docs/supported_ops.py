@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import onebit.codegen.kernels  # noqa: F401  fills the kernel registry
-from onebit.codegen.kernel import KERNELS
+from onebit.codegen.kernel import every_kernel
 from onebit.core.ops import OPS, CustomOp, Op
 
 OUTPUT = Path(__file__).with_name("supported-ops.md")
@@ -25,7 +25,7 @@ def document() -> str:
 
 
 def _section(op: type[Op]) -> str:
-    kernels = ", ".join(f"`{k}`" for k in dict.fromkeys(k.function for k in KERNELS if k.op is op)) or "none"
+    kernels = ", ".join(f"`{k}`" for k in dict.fromkeys(k.function for k in every_kernel() if k.op is op)) or "none"
     origin = "LCE custom operator" if issubclass(op, CustomOp) else "TFLite builtin"
     purpose = (op.__doc__ or "").strip().splitlines()[0]
     constraints = "".join(f"- {(rule.__doc__ or '').strip()}\n" for rule in op.constraints())

@@ -1,5 +1,4 @@
 #include "ob_elementwise.h"
-#include "ob_requantize.h"
 
 /* |x| < 2^8, so the shifted value is below 2^28, and two of them times at most 1/2 add up to less. */
 static int32_t scaled(int32_t x, const ob_factor *factor, int32_t block) {

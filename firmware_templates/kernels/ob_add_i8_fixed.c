@@ -7,7 +7,7 @@ void ob_add_i8_fixed(const ob_fixed_sum *sum, const ob_operands *operands, const
   const ob_operands each = *operands;
   for (int32_t run = 0; run < each.runs; ++run, a += each.step_a, b += each.step_b, output += each.length) {
     for (int32_t i = 0; i < each.length; ++i) {
-      output[i] = ob_saturate_i8(ob_shift_right(a[i] * s.first + b[i] * s.second + s.offset, s.shift));
+      output[i] = ob_fixed_add(&s, a[i], b[i]);
     }
   }
 }

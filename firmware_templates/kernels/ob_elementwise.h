@@ -5,6 +5,7 @@
 #define OB_ELEMENTWISE_H
 
 #include "ob_operands.h"
+#include "ob_requantize.h"
 
 /* float: one rounding, then clamped to [low, high] by comparisons, which NaN and -0 pass. */
 void ob_add_f32(const ob_operands *operands, const float *a, const float *b, float low, float high, float *output);
@@ -55,6 +56,10 @@ typedef struct {
   int32_t first, second, offset, shift;
 } ob_fixed_sum;
 
+static inline int8_t ob_fixed_add(const ob_fixed_sum *sum, int32_t a, int32_t b) {
+  return ob_saturate_i8(ob_shift_right(a * sum->first + b * sum->second + sum->offset, sum->shift));
+}
+
 void ob_add_i8_fixed(const ob_fixed_sum *sum, const ob_operands *operands, const int8_t *a, const int8_t *b,
                      int8_t *output);
 
@@ -68,7 +73,10 @@ typedef struct {
 void ob_mul_i8(const ob_mul_i8_params *params, const ob_operands *operands, const int8_t *a, const int8_t *b,
                int8_t *output);
 
-/* a if a >= 0, else alpha * a. */
+/* a if a >= 0, else alpha * a. The bits of what is not below 0, -0 included, are not above those of -0; a NaN stays one on
+ * either side. */
+static inline float ob_prelu(float a, float alpha) { return ob_bits_of(a) <= 0x80000000u ? a : a * alpha; }
+
 void ob_prelu_f32(const ob_operands *operands, const float *a, const float *alpha, float *output);
 
 /* int8: either branch with a factor of its own, rounded half away from zero. */
@@ -78,7 +86,25 @@ typedef struct {
   int32_t zero_point;
 } ob_prelu_i8_params;
 
+static inline int8_t ob_prelu_quantized(const ob_prelu_i8_params *params, int32_t a, int32_t alpha) {
+  const int32_t x = a - params->zero_a;
+  const ob_factor *factor = x >= 0 ? &params->positive : &params->negative;
+  const int32_t value = x >= 0 ? x : x * (alpha - params->zero_alpha);
+  return ob_saturate_i8(ob_scale(value, factor->q, factor->exponent, true) + params->zero_point);
+}
+
 void ob_prelu_i8(const ob_prelu_i8_params *params, const ob_operands *operands, const int8_t *a, const int8_t *alpha,
                  int8_t *output);
+
+/* The same with the signs of the result, packed (see ob_quantize.h). Runs are pixels, both operands have an element per
+ * channel; the output may lie over one that does not repeat, the bits over nothing. */
+void ob_add_f32_bits(const ob_operands *operands, const float *a, const float *b, float low, float high, float negative,
+                     float *output, uint32_t *bits);
+void ob_add_i8_fixed_bits(const ob_fixed_sum *sum, const ob_operands *operands, const int8_t *a, const int8_t *b,
+                          int32_t zero_point, int8_t *output, uint32_t *bits);
+void ob_prelu_f32_bits(const ob_operands *operands, const float *a, const float *alpha, float negative, float *output,
+                       uint32_t *bits);
+void ob_prelu_i8_bits(const ob_prelu_i8_params *params, const ob_operands *operands, const int8_t *a,
+                      const int8_t *alpha, int32_t zero_point, int8_t *output, uint32_t *bits);
 
 #endif

@@ -1,5 +1,4 @@
 #include "ob_elementwise.h"
-#include "ob_requantize.h"
 
 void ob_mul_i8(const ob_mul_i8_params *params, const ob_operands *operands, const int8_t *a, const int8_t *b,
                int8_t *output) {

@@ -18,4 +18,13 @@ typedef struct {
     for (int32_t i = 0, j = 0, k = 0; i < (operands)->length;                                                \
          ++i, j += (operands)->next_a, k += (operands)->next_b, ++(output))
 
+/* The statement that follows is executed for every channel i of every pixel, the last one of each word first, with
+ * operands a[i] and b[i] and the result output[i]; it appends the channel's sign to `word`: 2 * word + bit. A run is a
+ * pixel. `word` is 0 before and after. */
+#define OB_FOR_EACH_SIGN(operands, a, b, output, bits, word)                                      \
+  for (int32_t run = 0; run < (operands)->runs;                                                   \
+       ++run, (a) += (operands)->step_a, (b) += (operands)->step_b, (output) += (operands)->length) \
+    for (int32_t first = 0; first < (operands)->length; first += 32, *(bits)++ = (word), (word) = 0u) \
+      for (int32_t i = ob_min(first + 32, (operands)->length) - 1; i >= first; --i)
+
 #endif

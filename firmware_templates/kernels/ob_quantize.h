@@ -5,6 +5,12 @@
 
 #include "ob_common.h"
 
+/* 1 for a float that counts as negative, its bits between `least` and those of -infinity, else 0. They are compared as
+ * integers: without floating point registers a comparison of floats is a call. */
+static inline uint32_t ob_is_negative(float x, uint32_t least) {
+  return (uint32_t)(ob_bits_of(x) - least <= 0xFF800000u - least);
+}
+
 /* bit = (x <= negative), with the float nearest to 0 that counts as negative: +0, -0 and NaN give bit 0 (+1), and so do
  * denormals where they are flushed, as LiteRT does. */
 void ob_quantize_f32(const float *input, int32_t pixels, int32_t channels, int32_t pitch, float negative,

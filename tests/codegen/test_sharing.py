@@ -13,11 +13,11 @@ from numpy.lib.stride_tricks import as_strided
 
 from onebit.codegen import Program, compile_graph, find_target
 from onebit.codegen.generate import random_inputs
-from onebit.codegen.kernel import KERNELS, Kernel, Output, knows_pitch
+from onebit.codegen.kernel import Kernel, Output, every_kernel, knows_pitch
 from onebit.codegen.planner import Lifetime
 from onebit.codegen.schedule import Buffer, Step
 from onebit.codegen.sharing import Memory, Origin, Sharing, Value, cut
-from onebit.core import DType, Graph, Quantization, evaluate
+from onebit.core import DType, Graph, Quantization, bits, evaluate
 from onebit.core.graph import Array
 from onebit.core.ops import Add, Concatenation, Mul, Padding, Relu, Slice, View
 from support.movement_nets import back_to, move
@@ -69,7 +69,10 @@ class Machine:
         values = iter([self.read(buffer) for buffer in step.inputs])
         tensors = [None if n is None else graph.tensors[n] for n in step.node.inputs]
         args = [t if t is None else t.data if t.is_constant else next(values) for t in tensors]
-        y = np.ascontiguousarray(step.node.op.evaluate(view, args)).view(np.uint8).reshape(-1)
+        value = np.ascontiguousarray(step.node.op.evaluate(view, args))
+        if step.signs is not None:
+            self.write(step.signs, bits.pack(value < view.output.quant.zero_point))
+        y = value.view(np.uint8).reshape(-1)
         if all(call.function == "ob_copy_strided" for call in step.calls):
             memory = self.memory[step.output.memory]
             before, laid = memory.copy(), self.bytes_of(step.output)
@@ -80,8 +83,11 @@ class Machine:
                 for start, size in copied_bytes(call.args[0].fields):  # type: ignore[union-attr]
                     memory[step.output.offset + start :][:size] = right[start : start + size]
         else:
-            place = self.bytes_of(step.output)
-            place[:] = y.reshape(place.shape)
+            self.write(step.output, value)
+
+    def write(self, buffer: Buffer, value: Array) -> None:
+        place = self.bytes_of(buffer)
+        place[:] = np.ascontiguousarray(value).view(np.uint8).reshape(place.shape)
 
 
 def copied_bytes(fields: Any) -> list[tuple[int, int]]:
@@ -323,7 +329,7 @@ def test_every_kernel_that_may_write_over_an_operand_does_so_in_some_net() -> No
     nowhere = Kernel.__dataclass_fields__["in_place"].default
     # float operands of a comparison are larger than its truth values, int8 ones are smaller than float results
     never = {"ob_greater_f32", "ob_greater_equal_f32", "ob_dequantize_i8_f32"}
-    assert {k.function for k in KERNELS if k.in_place is not nowhere} - seen == never
+    assert {k.function for k in every_kernel() if k.in_place is not nowhere} - seen == never
 
 
 def test_every_kernel_that_can_compute_some_channels_of_a_map_does_so_in_some_net() -> None:

@@ -215,6 +215,31 @@ def residual_chain(dtype: DType) -> Graph:
     return net.pool(6).graph()
 
 
+def signs_of_streams(dtype: DType) -> Graph:
+    """Values that the next layers read as numbers and as signs: sums, one of them of a constant, and a PRELU.
+
+    Zero points at both ends, a channel count that fills no word, a sum of more than one word that lies over an operand.
+    """
+    int8 = dtype is I8
+    net = Net((1, 5, 6, 3), dtype, INT8_INPUT if int8 else None).conv(35, quant=_quant(0.05, 3))
+    slopes, shifts = np.linspace(-100, 127, 35), np.linspace(-90, 120, 35)
+    slope, shift = (
+        net.constant(name, values if int8 else values / 100, dtype, quant=_quant(0.0093, 4) if int8 else None)
+        for name, values in (("slope", slopes), ("shift", shifts))
+    )
+    for i, zero_point in enumerate((-128, 127, 11)):
+        stream, quant = net.now.name, _quant(0.061 + 0.01 * i, zero_point) if int8 else None
+        net.quantize().bconv(35, to=dtype, quant=_quant(0.047, -3) if int8 else None)
+        net.node(Add(), stream, dtype=dtype, quant=quant)
+        if i == 1:
+            net.node(Sub() if int8 else Add(), shift, dtype=dtype, quant=_quant(0.083, -5) if int8 else None)
+        if i == 2:
+            net.node(Prelu(), slope, dtype=dtype, quant=_quant(0.073, -2) if int8 else None)
+    stream, quant = net.now.name, _quant(0.09, 7) if int8 else None
+    net.quantize().bconv(35, to=dtype, quant=quant)
+    return net.node(Add(), stream, dtype=dtype, quant=quant).graph()
+
+
 def int8_thresholds() -> Graph:
     """Arithmetic per channel in front of signs of int8 values, which others read too: rising, falling, constant."""
     net = Net((1, 5, 6, 3), I8, INT8_INPUT).conv(40, quant=_quant(0.05, 3))
@@ -475,7 +500,7 @@ NETS: dict[str, Callable[[], Any]] = {
        for name, net in (("depthwise", depthwise), ("averages", averages), ("reductions", reductions))},
     **{f"{net.__name__}_{dtype.value}": (lambda n=net, d=dtype: n(d))
        for net in (joined_rows, joined_twice, residual_chain, dense_block, inception, bordered, halves,
-                   joined_channels, grown_shortcut, read_in_joins)
+                   joined_channels, grown_shortcut, read_in_joins, signs_of_streams)
        for dtype in (F32, I8)},
     "joined_stages": joined_stages,
     "bordered_bits": lambda: bordered_bits().bconv(5, padding=VALID),
@@ -517,6 +542,7 @@ NETS |= {
     for name in (
         *("zero_point_0", "zero_point_1", "zero_point_2", "int8_head_none", "without_bias_int8", "softmax_int8"),
         *("softmax_int8_beta", "depthwise_int8", "averages_int8", "reductions_int8", "reductions_float32"),
+        "signs_of_streams_int8",
         *(name.replace(" ", "_") for name in CHAINS),
     )
 }

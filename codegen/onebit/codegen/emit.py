@@ -15,7 +15,7 @@ from typing import Any, Final
 import jinja2
 import numpy as np
 
-from onebit.codegen.kernel import Arg, Constant, Fields, Input, Literal, Output, Pitch, Scratch, Struct
+from onebit.codegen.kernel import Arg, Constant, Fields, Input, Literal, Output, Pitch, Scratch, Signs, Struct
 from onebit.codegen.kernels.common import as_c
 from onebit.codegen.options import OPTIMIZE_FLAGS, Arena, Optimize
 from onebit.codegen.planner import ALIGNMENT
@@ -245,9 +245,10 @@ def _layer(program: Program, step: Step, name: str) -> LayerText:
         return f"&{params[-1].name}"
 
     calls = tuple(CallText(call.function, tuple(argument(arg) for arg in call.args)) for call in step.calls)
+    signs = "" if step.signs is None else f", and its signs {step.signs.tensor.describe()}"
     return LayerText(
         function=f"{name}_layer_{step.index:02d}",
-        comment=comment_text(f"{step.node.op.name}: {step.output.tensor.describe()} {step.output.layout.value}"),
+        comment=comment_text(f"{step.node.op.name}: {step.output.tensor.describe()} {step.output.layout.value}{signs}"),
         params=tuple(params),
         calls=calls,
         values=tuple(_value(buffer) for buffer in step.values),
@@ -265,6 +266,9 @@ def _argument(program: Program, step: Step, arg: Arg, name: str) -> str:
         return _pointer(step.inputs[arg.index], const=True, first=arg.offset)
     if isinstance(arg, Output):
         return _pointer(step.output, const=False, first=arg.offset)
+    if isinstance(arg, Signs):
+        assert step.signs is not None
+        return _pointer(step.signs, const=False)
     if isinstance(arg, Pitch):
         return str(step.output.pitch // step.output.tensor.dtype.numpy.itemsize)
     if isinstance(arg, Constant):

@@ -96,7 +96,9 @@ def surviving_sign(program: Program, node: Node) -> Found:
     """A LceQuantize that runs: a map of numbers is stored only to be turned into bits."""
     # a pass may have moved it in front of a reshape
     step = program.step_of(node.output)
-    if not isinstance(node.op, LceQuantize) or step is None or not isinstance(step.node.op, LceQuantize | Int8Sign):
+    if not isinstance(node.op, LceQuantize) or step is None:
+        return
+    if step.signs is None and not isinstance(step.node.op, LceQuantize | Int8Sign):
         return
     graph, source = program.source, node.inputs[0] or ""
     read = step.node.inputs[0] or ""
@@ -120,8 +122,16 @@ def surviving_sign(program: Program, node: Node) -> Found:
     else:
         what = f"takes the sign of {producer.op.name}, {kind}"
         fix = "move what is not needed from in front of the sign, or put the binary convolution's own batch norm there"
-    cost = {"instructions": instructions_of(program, step), "ram_bytes": tensor.nbytes}
+    cost = {"instructions": _sign_instructions(program, step), "ram_bytes": tensor.nbytes}
     yield "surviving_sign", what, fix, cost
+
+
+def _sign_instructions(program: Program, step: Step) -> int:
+    """Those of a step that takes signs; where it computes their value too, those it would not need without them."""
+    if step.signs is None:
+        return instructions_of(program, step)
+    view = View.of(program.graph, step.node)
+    return instructions_of(program, step) - round(select_kernel(view, program.target).cost(view))
 
 
 def float_layer(program: Program, node: Node) -> Found:

@@ -133,6 +133,8 @@ def _why(program: Program, node: Node, refused: str | None) -> str:
         return f"never stored: {by}" if by else "shares the memory of the model's input"
     if _is_binary_dense(program, node):
         return "weights of +c and -c on signs: a binary convolution, its sum scaled once"
+    if step.signs is not None and step.signs.tensor.name == node.output:
+        return f"sign of {step.node.op.name}, taken while that is computed"
     if step.node.output != node.output:
         return "shares the memory of its input" if len(node.inputs) == 1 else "its parts are computed where it lies"
     if refused is not None:

@@ -62,6 +62,11 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Signs:
+    """Argument: pointer to the packed signs of the node's output, of a kernel that takes them as it computes."""
+
+
+@dataclass(frozen=True)
 class Pitch:
     """Argument or field: elements from one pixel of the node's output to the next.
 
@@ -101,7 +106,7 @@ class Literal:
     value: int | float
 
 
-Arg = Input | Output | Pitch | Scratch | Struct | Constant | Literal
+Arg = Input | Output | Signs | Pitch | Scratch | Struct | Constant | Literal
 
 
 def constants_of(arg: Arg) -> Iterator[Constant]:
@@ -175,7 +180,8 @@ class Kernel:
     starting at the same address: the kernel does not read a byte of them after it wrote there, and no compiler may
     assume otherwise (equal element types, or int8 on one side, which in C may alias anything). `reads_pitch` gives the
     positions of the inputs that may be some channels of larger maps, `pitch_in` saying how far apart their pixels are;
-    `writes_pitch` says the same of the output of a kernel that has no argument `Pitch`.
+    `writes_pitch` says the same of the output of a kernel that has no argument `Pitch`. `with_signs` computes the same
+    and also writes the `Signs` of the output, which need not be read again; its cost is that of both.
     """
 
     function: str
@@ -190,6 +196,7 @@ class Kernel:
     in_place: Callable[[View], tuple[int, ...]] = _nowhere
     reads_pitch: Callable[[View], tuple[int, ...]] = _nowhere
     writes_pitch: Callable[[View], bool] = _never
+    with_signs: Kernel | None = None
 
     def calls(self, view: View) -> tuple[Call, ...]:
         """The calls that compute this node, in order."""
@@ -207,6 +214,14 @@ class Kernel:
 
 
 KERNELS: Final[list[Kernel]] = []
+
+
+def every_kernel() -> Iterator[Kernel]:
+    """The registered kernels, each followed by the one that takes signs too."""
+    for kernel in KERNELS:
+        yield kernel
+        if kernel.with_signs is not None:
+            yield kernel.with_signs
 
 
 def register_kernel(kernel: Kernel) -> Kernel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from onebit.codegen.kernel import Call, Kernel, Layout, knows_pitch, stored_byte
 from onebit.codegen.planner import Lifetime
 from onebit.codegen.sharing import Content, Memory, Origin, Sharing, Value, cut
 from onebit.core.graph import Array, Graph, Node, Tensor
-from onebit.core.ops import Movement, View
+from onebit.core.ops import LceQuantize, Movement, View
 
 
 @dataclass(frozen=True)
@@ -128,13 +129,33 @@ def _can_lie_apart(graph: Graph, kernels: Mapping[str, Kernel], calls: Mapping[s
     return True
 
 
-def choose_joins(candidates: Mapping[str, Within], bound: Callable[[Mapping[str, Within]], int]) -> dict[str, Within]:
+def signs_taken_with_values(
+    graph: Graph, kernels: Mapping[str, Kernel], layouts: Mapping[str, Layout], within: Mapping[str, Within]
+) -> dict[str, str]:
+    """The signs that the kernel which computes their value can write as well, each with the name of that value."""
+    found: dict[str, str] = {}
+    for node in graph.nodes:
+        value, producer = node.inputs[0], graph.producer(node.inputs[0])
+        if not isinstance(node.op, LceQuantize) or value is None or producer is None or value in found.values():
+            continue
+        kernel = kernels[value].with_signs
+        packed = layouts[node.output] is Layout.CHANNEL_PACKED and node.output not in within
+        if kernel is not None and packed and kernel.supports(View.of(graph, producer)):
+            found[node.output] = value
+    return found
+
+
+PlaceT = TypeVar("PlaceT")
+
+
+def choose(candidates: Mapping[str, PlaceT], bound: Callable[[Mapping[str, PlaceT]], int]) -> dict[str, PlaceT]:
     """The candidates that are worth it: all that do not raise the least arena, which `bound` tells.
 
-    A copy is always saved, but the whole map lives from its first part on. Where all together need more, halves are
-    tried, down to single values, those computed last first.
+    A copy, or a second reading, is always saved, but a map that is computed in parts lives from the first on, and signs
+    that are taken with their value meet its operands. Where all together need more, halves are tried, down to single
+    values, those computed last first.
     """
-    chosen: dict[str, Within] = {}
+    chosen: dict[str, PlaceT] = {}
     if not candidates:
         return chosen
     least = bound(chosen)
@@ -152,16 +173,21 @@ def choose_joins(candidates: Mapping[str, Within], bound: Callable[[Mapping[str,
 
 
 def share_memory(
-    graph: Graph, kernels: Mapping[str, Kernel], layouts: Mapping[str, Layout], within: Mapping[str, Within]
+    graph: Graph,
+    kernels: Mapping[str, Kernel],
+    layouts: Mapping[str, Layout],
+    within: Mapping[str, Within],
+    signs: Mapping[str, str],
 ) -> Sharing:
     """Decide for every tensor whose memory it shares. A value lives from the node that computes it to its last reader.
 
     Values that lie `within` others have no memory of their own; those live from the first node that computes some of
-    their channels to the last that reads some. Pieces come before results over operands: they save the copy, too.
+    their channels to the last that reads some. `signs` are computed together with the value they name. Pieces come
+    before results over operands: they save the copy, too.
     """
     sizes = {name: stored_bytes(graph.tensors[name], layout) for name, layout in layouts.items()}
     parts = {node.output: moved_parts(View.of(graph, node)) for node in graph.nodes}
-    sharing = Sharing(_values(graph, sizes, parts, within))
+    sharing = Sharing(_values(graph, sizes, parts, within, signs))
     for node in graph.nodes:
         if is_piece(parts[node.output], sizes[node.output]):
             (piece,) = parts[node.output]
@@ -171,7 +197,7 @@ def share_memory(
             if part.size == sizes.get(part.name):
                 sharing.put(part.name, node.output, part.target)
     for node in graph.nodes:
-        if not parts[node.output] and node.output not in within:
+        if not parts[node.output] and node.output not in within and node.output not in signs:
             _write_over_an_operand(graph, node, kernels[node.output], sharing)
     return sharing
 
@@ -205,10 +231,14 @@ def _values(
     sizes: Mapping[str, int],
     parts: Mapping[str, Sequence[Moved]],
     within: Mapping[str, Within],
+    signs: Mapping[str, str],
 ) -> list[Value]:
     end = len(graph.nodes)
     times = {node.output: t for t, node in enumerate(graph.nodes)}
-    last = {name: t for t, node in enumerate(graph.nodes) for name in node.inputs if name is not None}
+    times |= {name: times[value] for name, value in signs.items()}
+    last: dict[str, int] = {}
+    for node in graph.nodes:
+        last |= {name: max(last.get(name, 0), times[node.output]) for name in node.inputs if name is not None}
     last |= dict.fromkeys(graph.outputs, end)
     first = dict(times)
     for name, place in resolved(within).items():

@@ -22,7 +22,16 @@ from onebit.codegen.kernel import (
     stored_bytes,
 )
 from onebit.codegen.kernels.movement import copy_again
-from onebit.codegen.memory import Within, choose_joins, joinable, moved_parts, resolved, share_memory, stays_in_place
+from onebit.codegen.memory import (
+    Within,
+    choose,
+    joinable,
+    moved_parts,
+    resolved,
+    share_memory,
+    signs_taken_with_values,
+    stays_in_place,
+)
 from onebit.codegen.ops import ConvertLayout
 from onebit.codegen.options import Optimize
 from onebit.codegen.passes import PIPELINE
@@ -74,9 +83,10 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Step:
-    """One node as kernel calls. `values` are complete when it is done: its output, and what lies in the same memory.
+    """One node as kernel calls. `values` are complete when it is done: its output, and what needs no step of its own.
 
-    The latter are parts of the output (reshapes, slices) and joins of which it is the last part.
+    The latter are the `signs` that its kernel takes, parts of the output (reshapes, slices) and joins of which it is
+    the last part.
     """
 
     index: int
@@ -85,6 +95,7 @@ class Step:
     calls: tuple[Call, ...]
     inputs: tuple[Buffer, ...]
     output: Buffer
+    signs: Buffer | None
     values: tuple[Buffer, ...]
     scratch_offset: int
     macs: tuple[int, int]
@@ -158,7 +169,7 @@ def compile_graph(source: Graph, target: Target, optimize: Optimize = "speed") -
     _check_interface(source)
     result = run_passes(source, PIPELINE)
     graph, kernels = _insert_layout_conversions(result.graph, target, optimize)
-    steps, plan = _schedule(graph, kernels)
+    steps, plan = _schedule(graph, kernels, optimize)
     return Program(source, graph, target, steps, plan, result.eliminated)
 
 
@@ -222,7 +233,7 @@ def _scratch(calls: Sequence[Call]) -> Scratch | None:
     return next((arg for call in calls for arg in call.args if isinstance(arg, Scratch)), None)
 
 
-def _schedule(graph: Graph, kernels: Mapping[str, Kernel]) -> tuple[tuple[Step, ...], Plan]:
+def _schedule(graph: Graph, kernels: Mapping[str, Kernel], optimize: Optimize) -> tuple[tuple[Step, ...], Plan]:
     layouts = {graph.input.name: default_layout(graph.input)}
     layouts |= {name: kernel.output_layout(graph.tensors[name]) for name, kernel in kernels.items()}
     views = [View.of(graph, node) for node in graph.nodes]
@@ -231,11 +242,14 @@ def _schedule(graph: Graph, kernels: Mapping[str, Kernel]) -> tuple[tuple[Step, 
     names = {t: unique_name(graph.tensors, f"scratch of node {t}") for t in scratches}
     lives = [Block.of(Lifetime(names[t], size, t, t)) for t, size in scratches.items()]
 
-    def bound(within: Mapping[str, Within]) -> int:
-        return lower_bound([*share_memory(graph, kernels, layouts, within).blocks(), *lives])
+    def bound(within: Mapping[str, Within], signs: Mapping[str, str]) -> int:
+        return lower_bound([*share_memory(graph, kernels, layouts, within, signs).blocks(), *lives])
 
-    within = choose_joins(joinable(graph, kernels, all_calls), bound)
-    sharing = share_memory(graph, kernels, layouts, within)
+    within = choose(joinable(graph, kernels, all_calls), lambda within: bound(within, {}))
+    # a kernel that takes signs is one more in flash
+    taken = {} if optimize == "size" else signs_taken_with_values(graph, kernels, layouts, within)
+    signs = choose(taken, lambda signs: bound(within, signs))
+    sharing = share_memory(graph, kernels, layouts, within, signs)
     places = resolved(within)
     pitches = {name: _pitch(graph.tensors[name], place.gap) for name, place in places.items()}
     views = [
@@ -245,6 +259,7 @@ def _schedule(graph: Graph, kernels: Mapping[str, Kernel]) -> tuple[tuple[Step, 
         for v in views
     ]
     all_calls |= {v.node.output: kernels[v.node.output].calls(v) for v in views if isinstance(v, Placed)}
+    kernels, all_calls = _with_signs(views, kernels, all_calls, signs)
     calls = [_remaining_calls(view, all_calls[view.node.output], sharing, within) for view in views]
     plan = plan_memory([*sharing.blocks(), *lives])
 
@@ -258,6 +273,7 @@ def _schedule(graph: Graph, kernels: Mapping[str, Kernel]) -> tuple[tuple[Step, 
         return Buffer(graph.tensors[name], layouts[name], memory, offset)
 
     buffers = {name: buffer(name) for name in layouts}
+    signs_of = {value: buffers[name] for name, value in signs.items()}
     computing = [t for t, called in enumerate(calls) if called]
     complete = _completion(graph, {graph.nodes[t].output: index for index, t in enumerate(computing)})
     steps = []
@@ -271,6 +287,7 @@ def _schedule(graph: Graph, kernels: Mapping[str, Kernel]) -> tuple[tuple[Step, 
                 calls=calls[t],
                 inputs=tuple(buffers[tensor.name] for tensor in view.inputs if tensor and not tensor.is_constant),
                 output=buffers[node.output],
+                signs=signs_of.get(node.output),
                 values=tuple(buffers[name] for name, after in complete.items() if after == index),
                 scratch_offset=plan.offsets[names[t]] if t in names else 0,
                 macs=node.op.macs(view),
@@ -281,6 +298,21 @@ def _schedule(graph: Graph, kernels: Mapping[str, Kernel]) -> tuple[tuple[Step, 
 
 def _pitch(tensor: Tensor, gap: int) -> int:
     return tensor.stored_shape[-1] + gap // tensor.dtype.numpy.itemsize
+
+
+def _with_signs(
+    views: Sequence[View],
+    kernels: Mapping[str, Kernel],
+    calls: Mapping[str, tuple[Call, ...]],
+    signs: Mapping[str, str],
+) -> tuple[dict[str, Kernel], dict[str, tuple[Call, ...]]]:
+    """Kernels and calls where those that compute the values take the `signs`, which need no calls then."""
+    kernels, calls = dict(kernels), {**calls, **dict.fromkeys(signs, ())}
+    for view in views:
+        kernel = kernels[view.node.output].with_signs
+        if view.node.output in signs.values() and kernel is not None:
+            kernels[view.node.output], calls[view.node.output] = kernel, kernel.calls(view)
+    return kernels, calls
 
 
 def _remaining_calls(

@@ -17,6 +17,7 @@ from onebit.codegen.kernel import (
     Literal,
     Lowered,
     Output,
+    Signs,
     Struct,
     pitch_in,
     register_kernel,
@@ -32,6 +33,7 @@ from onebit.core.ops import (
     Greater,
     GreaterEqual,
     HardSwish,
+    LceQuantize,
     LeakyRelu,
     Logistic,
     Maximum,
@@ -58,6 +60,26 @@ from onebit.core.rounding import Rounding
 Lower = Callable[[View], Lowered]
 
 
+def _kernel(
+    function: str,
+    header: str,
+    op: type[Op],
+    lower: Lower,
+    per_element: float,
+    supports: Callable[[View], bool],
+    reads_pitch: Callable[[View], tuple[int, ...]] = lambda _: (),
+    writes_pitch: Callable[[View], bool] = lambda _: False,
+    with_signs: Kernel | None = None,
+) -> Kernel:
+    def cost(view: View) -> float:
+        return per_element * view.output.elements
+
+    return Kernel(
+        function, header, (f"{function}.c",), op, lower, cost, supports,
+        in_place=over_operands, reads_pitch=reads_pitch, writes_pitch=writes_pitch, with_signs=with_signs,
+    )  # fmt: skip
+
+
 def _register(
     function: str,
     header: str,
@@ -67,16 +89,9 @@ def _register(
     supports: Callable[[View], bool],
     reads_pitch: Callable[[View], tuple[int, ...]] = lambda _: (),
     writes_pitch: Callable[[View], bool] = lambda _: False,
+    with_signs: Kernel | None = None,
 ) -> None:
-    def cost(view: View) -> float:
-        return per_element * view.output.elements
-
-    register_kernel(
-        Kernel(
-            function, header, (f"{function}.c",), op, lower, cost, supports,
-            in_place=over_operands, reads_pitch=reads_pitch, writes_pitch=writes_pitch,
-        )
-    )  # fmt: skip
+    register_kernel(_kernel(function, header, op, lower, per_element, supports, reads_pitch, writes_pitch, with_signs))
 
 
 def _reads_float(view: View) -> bool:
@@ -233,11 +248,12 @@ _register("ob_dequantize_i8_f32", "ob_affine.h", Dequantize, _unary(_dequantize)
 # --------------------------------------------------------------------------------------------------------- two operands
 
 
-def _operands(view: View, first: int = 0) -> tuple[Arg, ...]:
-    """The `ob_operands` and both operands, the input `first` in front. A pixel is a run where pixels lie apart."""
+def _operands(view: View, first: int = 0, *, by_pixel: bool = False) -> tuple[Arg, ...]:
+    """The `ob_operands` and both operands, the input `first` in front. A run is a pixel, where pixels lie apart."""
     whole, channels, length = view.output.elements, view.output.shape[-1], run_length(view)
-    apart = any(not t.is_constant and pitch_in(view, t) != t.shape[-1] for t in (view.input(0), view.input(1)))
-    length = channels if apart else length
+    inputs = view.input(0), view.input(1)
+    by_pixel = by_pixel or any(not t.is_constant and pitch_in(view, t) != t.shape[-1] for t in inputs)
+    length = channels if by_pixel else length
     computed = [i for i in (0, 1) if not view.input(i).is_constant]
     fields = {"runs": whole // length, "length": length}
     pointers: list[Arg] = []
@@ -245,7 +261,7 @@ def _operands(view: View, first: int = 0) -> tuple[Arg, ...]:
         tensor = view.input(i)
         fields |= {
             f"next_{letter}": int(tensor.elements > 1),
-            f"step_{letter}": (pitch_in(view, tensor) if apart else length) if tensor.elements == whole else 0,
+            f"step_{letter}": (pitch_in(view, tensor) if by_pixel else length) if tensor.elements == whole else 0,
         }
         pointers.append(constant("operand", tensor) if tensor.is_constant else Input(computed.index(i)))
     return Struct("ob_operands", fields), *pointers
@@ -323,20 +339,61 @@ def _greater_i8(view: View) -> tuple[Arg, ...]:
     return Struct("ob_greater_i8_params", fields), *_operands(view), Output()
 
 
+def _by_channel(view: View) -> bool:
+    """Whether each operand has one element for every element of the output, or one per channel."""
+    x, y, output = view.input(0), view.input(1), view.output
+    return all(t.elements in (output.elements, output.shape[-1]) for t in (x, y))
+
+
+def _signed(lower: Lower, limit: Callable[[View], float]) -> Lower:
+    """The arguments of a kernel that takes signs, too: runs are pixels, the sign's limit stands before the output."""
+
+    def signed(view: View) -> Lowered:
+        args = [arg for arg in lower(view) if not isinstance(arg, Call)]
+        (at,) = (i for i, arg in enumerate(args) if isinstance(arg, Struct) and arg.ctype == "ob_operands")
+        operands = _operands(view, by_pixel=True)
+        front, back = args[:at], args[at + len(operands) : -1]
+        return *front, *operands, *back, Literal(limit(view)), Output(), Signs()
+
+    return signed
+
+
+def _negative(view: View) -> float:
+    return float(LceQuantize().largest_negative(view))
+
+
+def _zero_point(view: View) -> int:
+    return view.output.quant.zero_point
+
+
 _ELEMENTWISE, _COMPARE = "ob_elementwise.h", "ob_compare.h"
-_register("ob_add_f32", _ELEMENTWISE, Add, _arithmetic_f32, 8.0, _reads_float, _operands_apart)
+_register(
+    "ob_add_f32", _ELEMENTWISE, Add, _arithmetic_f32, 8.0, _reads_float, _operands_apart,
+    with_signs=_kernel("ob_add_f32_bits", _ELEMENTWISE, Add, _signed(_arithmetic_f32, _negative), 12.0, _by_channel),
+)  # fmt: skip
 _register("ob_sub_f32", _ELEMENTWISE, Sub, _arithmetic_f32, 8.0, _reads_float, _operands_apart)
 _register("ob_mul_f32", _ELEMENTWISE, Mul, _arithmetic_f32, 8.0, _reads_float, _operands_apart)
 for _op in (Add, Sub):
-    _register("ob_add_i8_fixed", _ELEMENTWISE, _op, _fixed_sum, 12.0, has_fixed_sum, _operands_apart)
+    _register(
+        "ob_add_i8_fixed", _ELEMENTWISE, _op, _fixed_sum, 12.0, has_fixed_sum, _operands_apart,
+        with_signs=_kernel(
+            "ob_add_i8_fixed_bits", _ELEMENTWISE, _op, _signed(_fixed_sum, _zero_point), 16.0, _by_channel
+        ),
+    )  # fmt: skip
     _register("ob_add_i8", _ELEMENTWISE, _op, _arithmetic_i8, 95.0, _reads_int8)
 _register("ob_mul_i8", _ELEMENTWISE, Mul, _arithmetic_i8, 50.0, _reads_int8, _operands_apart)
 _register("ob_maximum_f32", _ELEMENTWISE, Maximum, _extremum, 7.0, _reads_float, _operands_apart)
 _register("ob_minimum_f32", _ELEMENTWISE, Minimum, _extremum, 7.0, _reads_float, _operands_apart)
 _register("ob_maximum_i8", _ELEMENTWISE, Maximum, _extremum, 13.0, _reads_int8, _operands_apart)
 _register("ob_minimum_i8", _ELEMENTWISE, Minimum, _extremum, 13.0, _reads_int8, _operands_apart)
-_register("ob_prelu_f32", _ELEMENTWISE, Prelu, _plain, 7.0, _reads_float, _operands_apart)
-_register("ob_prelu_i8", _ELEMENTWISE, Prelu, _prelu_i8, 42.0, _reads_int8, _operands_apart)
+_register(
+    "ob_prelu_f32", _ELEMENTWISE, Prelu, _plain, 7.0, _reads_float, _operands_apart,
+    with_signs=_kernel("ob_prelu_f32_bits", _ELEMENTWISE, Prelu, _signed(_plain, _negative), 11.0, _by_channel),
+)  # fmt: skip
+_register(
+    "ob_prelu_i8", _ELEMENTWISE, Prelu, _prelu_i8, 42.0, _reads_int8, _operands_apart,
+    with_signs=_kernel("ob_prelu_i8_bits", _ELEMENTWISE, Prelu, _signed(_prelu_i8, _zero_point), 46.0, _by_channel),
+)  # fmt: skip
 _register("ob_greater_f32", _COMPARE, Greater, _plain, 6.0, _reads_float, _operands_apart)
 _register("ob_greater_equal_f32", _COMPARE, GreaterEqual, _plain, 6.0, _reads_float, _operands_apart)
 for _op in (Greater, GreaterEqual):
