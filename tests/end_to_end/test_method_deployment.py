@@ -21,6 +21,7 @@ from onebit.core import Graph, read_model, write_model
 from onebit.core.graph import Array
 from onebit.simulate.oracle import LceOracle
 from onebit.simulate.toolchain import find_compiler
+from onebit.train.channels import keep_channels
 from onebit.train.methods import method_names
 from onebit.train.models.residual import residual_net
 from support.host_code import HostCode, build
@@ -29,8 +30,13 @@ from support.method_runs import CLASSES, SIZE, Run, batch, make
 SAMPLES = 16
 FORMS = ("float", "int8")
 COMBINED = ("er_weights", "er_activations", "er_gradient")
-BN_FREE = "no_batch_norm"
-CASES = {**{name: (name,) for name in method_names()}, "er_bnn": COMBINED, BN_FREE: ("normalizer_free",)}
+BN_FREE, IN_PART = "no_batch_norm", "repeated_in_part"
+CASES = {
+    **{name: (name,) for name in method_names()},
+    "er_bnn": COMBINED,
+    BN_FREE: ("normalizer_free",),
+    IN_PART: ("channel_gates",),
+}
 
 
 def images() -> Array:
@@ -43,10 +49,19 @@ def bn_free_net() -> nn.Module:
     return residual_net(SIZE, CLASSES, widths=(32, 64), units=(1, 2), activation="rprelu", threshold=True, norm=False)
 
 
+def repeating_net() -> nn.Module:
+    """A residual stream of 64 channels that the next one repeats."""
+    torch.manual_seed(3)
+    return residual_net(SIZE, CLASSES, widths=(64, 128), units=(1, 2), activation="prelu")
+
+
 def converted(names: tuple[str, ...], folder: Path, case: str) -> dict[str, Graph]:
-    run = Run([make(name) for name in names], bn_free_net() if case == BN_FREE else None)
+    special = {BN_FREE: bn_free_net, IN_PART: repeating_net}
+    run = Run([make(name) for name in names], special[case]() if case in special else None)
     run.steps(0, 3, of=3)
     run.finish()
+    if case == IN_PART:  # one and a half times: on the device a slice and a concatenation
+        run.net = keep_channels(run.net, {"2.body.0": list(range(96))})
     run.net.eval()
     graphs = {}
     for form in FORMS:

@@ -147,6 +147,18 @@ def test_a_trained_model_is_squeezed(finished: Fitted, tmp_path: Path) -> None:
     assert all(torch.equal(got[name], wanted[name]) for name in wanted)
 
 
+def test_a_network_that_grew_over_its_budget_is_said_to(finished: Fitted, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+
+    def growing(module: nn.Module) -> Footprint:
+        return Footprint(measure(module).flash_bytes + (10_000 if (out / "model.pt").exists() else 0), 0)
+
+    start = finished.result.run_dir / "whole" / "model.pt"
+    with pytest.raises(BadInputError, match="now that it is trained; the budget is 30,000 bytes of flash"):
+        fit(out, start=start, measure=growing)
+    assert (out / "model.pt").exists()
+
+
 def test_a_wider_network_is_squeezed_to_the_same_budget(tmp_path: Path) -> None:
     fitted = fit(tmp_path / "run", widen=2.0, epochs=1)
     assert fitted.channels["2"][0] == 192

@@ -25,7 +25,7 @@ from onebit.train.cost import as_if_trained
 from onebit.train.engine import TrainResult, check_unused, train
 from onebit.train.layers import binary_layers
 from onebit.train.methods import ChannelGates, LatentScale, Method, TwoStep
-from onebit.train.recipes import Recipe
+from onebit.train.recipes import LinearSchedule, Recipe, TwoStepSchedule
 
 _log = logging.getLogger(__name__)
 
@@ -115,7 +115,8 @@ def train_to_fit(
     fits; the rest is trained on for a third of the epochs at a tenth of the rate. `epochs` are those of the first run.
     `resume` continues wherever `out` was left; recipe, budget, `start` and `widen` must be the same.
 
-    BadInputError, before anything is trained: not even the narrowest network fits, or no channels can be removed.
+    BadInputError, before anything is trained: not even the narrowest network fits, or no channels can be removed; at
+    the end: training on made the network larger than the budget (other thresholds, other constants).
     """
     settings = settings or Settings()
     _check(recipe, widen, start)
@@ -144,6 +145,12 @@ def train_to_fit(
     settings.say(f"3/3 train the squeezed network on, epochs: {fine}")
     result = _run(_fine_tuning(squeezed.recipe), out, settings, epochs=fine, start=out / SQUEEZED_FILE)
     fitted = measure(load_checkpoint(result.checkpoint, recipe=recipe).module)
+    if not budget.holds(fitted):
+        raise BadInputError(
+            f"takes {fitted} now that it is trained; the budget is {budget}",
+            where=str(result.checkpoint),
+            fix=f"give --start {start} and a slightly smaller budget",
+        )
     channels = _changed(before.module, squeezed.module)
     return _finished(out, request, Fitted(result, measure(before.module), fitted, before.accuracy, channels))
 
@@ -190,11 +197,11 @@ def _with_gates(methods: tuple[Method, ...]) -> tuple[Method, ...]:
 
 def _fine_tuning(recipe: Recipe) -> Recipe:
     """Without gates and without a first step of real weights: the network has learned already."""
-    return replace(
-        recipe,
-        methods=tuple(m for m in recipe.methods if not isinstance(m, ChannelGates | TwoStep | LatentScale)),
-        schedule=replace(recipe.schedule, peak=recipe.schedule.peak * FINE_TUNE_RATE, warmup_epochs=0.0),
-    )
+    methods = tuple(m for m in recipe.methods if not isinstance(m, ChannelGates | TwoStep | LatentScale))
+    peak = recipe.schedule.peak * FINE_TUNE_RATE
+    if isinstance(recipe.schedule, TwoStepSchedule):
+        return replace(recipe, methods=methods, schedule=LinearSchedule(peak))
+    return replace(recipe, methods=methods, schedule=replace(recipe.schedule, peak=peak, warmup_epochs=0.0))
 
 
 def _squeezed(
