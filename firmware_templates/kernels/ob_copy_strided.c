@@ -2,7 +2,8 @@
 
 #include <string.h>
 
-/* The innermost loop, once for each size of a single element: a copy of known size becomes a move. */
+/* The innermost loop, once for each size of a single element: a copy of known size becomes a move. A longer run may
+ * overlap its copy where both hold the same bytes, as the parts of a join in which a value stands several times do. */
 static void copy_runs(ob_copy_axis axis, int32_t run, const uint8_t *in, uint8_t *out) {
   if (run == 1) {
     for (int32_t i = 0; i < axis.count; ++i) {
@@ -14,7 +15,7 @@ static void copy_runs(ob_copy_axis axis, int32_t run, const uint8_t *in, uint8_t
     }
   } else {
     for (int32_t i = 0; i < axis.count; ++i) {
-      memcpy(out + i * axis.out_step, in + i * axis.in_step, (size_t)run);
+      memmove(out + i * axis.out_step, in + i * axis.in_step, (size_t)run);
     }
   }
 }

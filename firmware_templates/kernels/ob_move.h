@@ -17,7 +17,8 @@ typedef struct {
   ob_copy_axis axis0, axis1, axis2, axis3;
 } ob_copy_params;
 
-/* Copy a regular part of the input to a regular part of the output. */
+/* Copy a regular part of the input to a regular part of the output. They may overlap where that changes no byte of the
+ * input. */
 void ob_copy_strided(const ob_copy_params *params, const void *input, void *output);
 
 /* n elements of one value; value is in -128..127. */

@@ -201,6 +201,16 @@ def joined_twice(dtype: DType) -> Graph:
     return net.graph()
 
 
+def joined_again(dtype: DType) -> Graph:
+    """A value three times in a row, two of them from a join in the same memory: the copy overlaps what it copies."""
+    quant = _quant(0.05, 3) if dtype is I8 else None
+    net = Net((1, 5), dtype, INT8_INPUT if dtype is I8 else None)
+    one = net.node(Prelu(), net.constant("slope", [-1], dtype, quant=quant), dtype=dtype, quant=quant).now.name
+    net.node(Concatenation(1), one, dtype=dtype, quant=quant)
+    two = net.now.name
+    return back_to(net, one).node(Concatenation(1), two, dtype=dtype, quant=quant).graph()
+
+
 def residual_chain(dtype: DType) -> Graph:
     """Residual blocks as in binary ResNets: a sign, a binary convolution, batch norm, and the stream added."""
     quant = _quant(0.05, 3) if dtype is I8 else None
@@ -499,7 +509,7 @@ NETS: dict[str, Callable[[], Any]] = {
     **{f"{name}_{dtype.value}": (lambda n=net, d=dtype: n(d)) for dtype in (F32, I8)
        for name, net in (("depthwise", depthwise), ("averages", averages), ("reductions", reductions))},
     **{f"{net.__name__}_{dtype.value}": (lambda n=net, d=dtype: n(d))
-       for net in (joined_rows, joined_twice, residual_chain, dense_block, inception, bordered, halves,
+       for net in (joined_rows, joined_twice, joined_again, residual_chain, dense_block, inception, bordered, halves,
                    joined_channels, grown_shortcut, read_in_joins, signs_of_streams)
        for dtype in (F32, I8)},
     "joined_stages": joined_stages,
