@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from onebit.convert.int8.calibration import MINMAX, RangeMethod, calibrate
+from onebit.convert.int8.equalize import equalize
 from onebit.convert.int8.fake_quant import FakeQuantized
 from onebit.convert.int8.means import accurate_means
-from onebit.convert.int8.quantizer import Int8Model, KeptFloat, quantize_int8
+from onebit.convert.int8.quantizer import Int8Model, KeptFloat, quantize_int8, threshold_chains
+from onebit.convert.int8.readable_signs import readable_signs
 from onebit.convert.int8.report import Int8Report, LayerLoss, measure_losses
 from onebit.convert.int8.verify import Agreement, compare_int8
 from onebit.convert.samples import CALIBRATION_ELEMENTS, file_input, fitting_samples, real_values, spread
@@ -59,6 +61,8 @@ def quantize(
     """
     metadata = graph.metadata
     calibration = spread(calibration, fitting_samples(graph, CALIBRATION_ELEMENTS))
+    graph = readable_signs(graph, threshold_chains(graph))
+    graph = equalize(graph, real_values(calibration, metadata))
     ranges = calibrate(graph, real_values(calibration, metadata), method)
     graph = accurate_means(graph, ranges)
     made = quantize_int8(graph, ranges)
