@@ -1,6 +1,6 @@
 """Makes a finished run the demo model that ships as package data: the int8 file and its model card.
 
-    python -m benchmarks.ship RUN NAME --data-dir DIR
+    python -m benchmarks.ship RUN NAME --data-dir DIR [--range percentile:99.99]
 
 Converts RUN/model.pt to int8, runs the generated C on the whole test split on this computer, compares every output with
 LCE's interpreter, and only then writes NAME.tflite and NAME.md to core/onebit/core/models/. After that,
@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 from onebit.convert import Converted, convert
+from onebit.convert.int8 import MINMAX, RangeMethod
 from onebit.core import pretrained
 from onebit.core.datasets import load_dataset
 from onebit.core.errors import BadInputError, VerificationError
@@ -37,7 +38,9 @@ SOURCES = {
 """Whose data set it is and under which terms, by name."""
 
 
-def ship(run: Path, name: str, data_dir: Path | None, models: Path = MODELS) -> SimulationResult:
+def ship(
+    run: Path, name: str, data_dir: Path | None, ranges: RangeMethod = MINMAX, models: Path = MODELS
+) -> SimulationResult:
     """Convert, check and write; VerificationError if the C differs, BadInputError if the file is above 64 KB."""
     record = load_record(run / RUN_FILE)
     loaded = load_checkpoint(run / "model.pt")
@@ -48,7 +51,7 @@ def ship(run: Path, name: str, data_dir: Path | None, models: Path = MODELS) -> 
         file = Path(folder) / f"{name}.tflite"
         converted = convert(
             loaded.module, file, metadata=loaded.metadata, example_input=loaded.example_input, int8=True,
-            calibration=train.x, samples=test.x[:CALIBRATION], oracle=oracle,
+            calibration=train.x, samples=test.x[:CALIBRATION], oracle=oracle, ranges=ranges,
         )  # fmt: skip
         if converted.bytes > LARGEST:
             raise BadInputError(f"{converted.bytes:,} bytes", where=name, fix=f"a demo model has at most {LARGEST:,}")
@@ -56,11 +59,18 @@ def ship(run: Path, name: str, data_dir: Path | None, models: Path = MODELS) -> 
         if not result.ok:
             raise VerificationError(f"{name}: {result.outputs_equal:,} of {result.outputs_compared:,} outputs equal")
         atomic_write_bytes(models / file.name, file.read_bytes())
-    atomic_write_text(models / f"{name}.md", card(name, record, loaded, converted, result))
+    atomic_write_text(models / f"{name}.md", card(name, record, loaded, converted, result, ranges))
     return result
 
 
-def card(name: str, record: RunRecord, loaded: LoadedModel, converted: Converted, result: SimulationResult) -> str:
+def card(
+    name: str,
+    record: RunRecord,
+    loaded: LoadedModel,
+    converted: Converted,
+    result: SimulationResult,
+    ranges: RangeMethod,
+) -> str:
     """The model card, Markdown."""
     cost = model_cost(loaded.recipe)
     accuracy = result.generated_accuracy or 0.0
@@ -72,7 +82,7 @@ def card(name: str, record: RunRecord, loaded: LoadedModel, converted: Converted
         "net": loaded.recipe.description,
         "weights": f"{cost.weights:,}, of which {cost.binary_weights:,} binary",
         "MACs": f"{cost.macs:,}, of which {100 * cost.binary_macs / cost.macs:.1f} % binary",
-        "data": f"{record.train_images:,} training images of {record.dataset}; {record.data_note}",
+        "data": f"{record.train_images:,} training images of {record.dataset}; accuracy on {record.data_note}",
         "method": f"{methods}; {optimizer}, {schedule} schedule with a peak of {loaded.recipe.schedule.peak:g}; "
         f"recipe `{record.recipe}`, {record.epochs} epochs, seed {record.seed}; no epoch chosen by accuracy",
         "accuracy": f"{100 * accuracy:.2f} % of {result.samples:,} test images as int8 `.tflite` and as generated C "
@@ -84,11 +94,12 @@ def card(name: str, record: RunRecord, loaded: LoadedModel, converted: Converted
     }
     lines = "".join(f"| {key} | {value} |\n" for key, value in rows.items())
     run = f"runs/{record.recipe}"
+    chosen = "" if ranges == MINMAX else f"--range {ranges} "
     return (
         f"# {name}.tflite\n\n| | |\n|---|---|\n{lines}\n"
         f"    onebit train {record.recipe} --seed {record.seed} --data-dir DATA --out {run}\n"
         f"    onebit convert {run}/model.pt --int8 --calibration {record.dataset}:train --data-dir DATA "
-        f"--out {name}.tflite\n\n{SOURCES[record.dataset]}\n"
+        f"{chosen}--out {name}.tflite\n\n{SOURCES[record.dataset]}\n"
     )
 
 
@@ -98,8 +109,9 @@ def main() -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("name")
     parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--range", type=RangeMethod.parse, default=MINMAX, help="as for onebit convert")
     options = parser.parse_args()
-    result = ship(options.run, options.name, options.data_dir)
+    result = ship(options.run, options.name, options.data_dir, options.range)
     print(f"{options.name}: {100 * (result.generated_accuracy or 0):.2f} %", file=sys.stderr)
     return 0
 

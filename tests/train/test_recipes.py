@@ -65,3 +65,10 @@ def test_costs_are_those_of_the_layers() -> None:
     assert (cost.weights, cost.binary_weights) == (first + second + third + 10240, second + third + 10240)
     assert cost.binary_macs == second * 256 + third * 64 + 10240
     assert cost.macs == cost.binary_macs + first * 1024
+
+
+def test_nothing_of_a_real_valued_teacher_is_binary() -> None:
+    student, teacher = (model_cost(get_recipe(f"cifar10-comparison{role}")) for role in ("", "-teacher"))
+    assert student.binary_macs > 0
+    assert (teacher.binary_weights, teacher.binary_macs) == (0, 0)
+    assert (teacher.weights, teacher.macs) == (student.weights, student.macs)

@@ -32,7 +32,7 @@ def test_page_is_current() -> None:
 
 def test_best_runs() -> None:
     page = results.document({"fashion": RUN})
-    assert "| `fashion` | fashion_mnist | 90.12 % | 60 | 1.0 | 1 | none | a processor |" in page
+    assert "| `fashion` | fashion_mnist | 90.12 % | 60 | 1.0 | 1 | straight-through | a processor |" in page
 
 
 def test_gains_are_paired_by_seed() -> None:

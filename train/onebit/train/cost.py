@@ -31,7 +31,8 @@ def model_cost(recipe: Recipe) -> ModelCost:
 
     def count(layer: nn.Module, _inputs: Any, output: Tensor) -> None:
         assert isinstance(layer, nn.Conv2d | nn.Linear)
-        pair = counts[isinstance(layer, QuantConv2d | QuantLinear)]
+        binary = isinstance(layer, QuantConv2d | QuantLinear) and layer.kernel_quantizer.deploys_as.endswith("sign")
+        pair = counts[binary]
         pair[0] += layer.weight.numel()
         pair[1] += output.numel() * layer.weight[0].numel()
 

@@ -62,7 +62,8 @@ def processor(device: torch.device) -> str:
     """The GPU's name, or the processor's with its number of cores."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_cpu_name()}, {torch.get_num_threads()} threads"
+    count = torch.get_num_threads()
+    return f"{_cpu_name()}, {count} {'thread' if count == 1 else 'threads'}"
 
 
 def _cpu_name() -> str:
