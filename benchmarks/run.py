@@ -33,7 +33,7 @@ RECORDS = Path(__file__).with_name("counts.json")
 ALLOWED = 1.02
 TARGETS = ("cortex-m0plus", "cortex-m3", "cortex-m4")
 #: samples of random input; convolutions run the same instructions for every input, but for a few saturations
-SAMPLES = 4
+SAMPLES = 1
 FIGURES = ("instructions", "code_bytes", "weight_bytes", "arena_bytes", "stack_bytes")
 
 Record = dict[str, Any]

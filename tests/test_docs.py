@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 import onebit.codegen.kernels  # noqa: F401  fills the kernel registry
-from docs import memory
+from docs import memory, results
 from docs.supported_ops import OUTPUT, document
 from onebit.cli.main import main
 from onebit.codegen.kernel import KERNELS, every_kernel
 from onebit.codegen.templates_path import templates_root
 from onebit.core.ops import OPS
-from onebit.core.pretrained import pretrained_path
+from onebit.core.pretrained import pretrained_names, pretrained_path
 from support.net_table import graphs
 
 ROOT = Path(__file__).parents[1]
@@ -91,17 +91,35 @@ def test_paths_and_verbs_in_the_docs_exist(page: str) -> None:
 def test_figures_in_the_readme_are_the_recorded_ones() -> None:
     records = json.loads((ROOT / "benchmarks" / "counts.json").read_text("utf-8"))
     text = (ROOT / "README.md").read_text("utf-8")
-    m4 = {(r["compiler"].split()[0], r["flags"].split()[0]): r for r in records if r["target"] == "cortex-m4"}
-    gcc, zig = m4["arm-none-eabi-gcc", "-O2"], m4["zig", "-Os"]
-    for value in (gcc["instructions"], gcc["code_bytes"], gcc["weight_bytes"], gcc["arena_bytes"], zig["instructions"]):
-        assert f"{value:,}" in text
-    assert f"{gcc['stack_bytes']} bytes stack" in text
+    m4 = {
+        (r["model"], r["compiler"].split()[0], r["flags"].split()[0]): r for r in records if r["target"] == "cortex-m4"
+    }
+    table = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
+    for name in pretrained_names():
+        gcc, zig = m4[name, "arm-none-eabi-gcc", "-O2"], m4[name, "zig", "-Os"]
+        row = table[f"`{name}`"]
+        for value in (
+            *(gcc[f"{figure}_bytes"] for figure in ("weight", "code", "arena", "stack")),
+            gcc["instructions"],
+        ):
+            assert f"{value:,}" in row, (name, value)
+        assert f"{zig['instructions']:,}" in row
 
 
-def test_the_model_card_is_of_the_shipped_file() -> None:
-    path = pretrained_path("digits")
+@pytest.mark.parametrize("name", pretrained_names())
+def test_a_model_card_is_of_the_shipped_file_and_of_a_recorded_run(name: str) -> None:
+    path = pretrained_path(name)
     card = path.with_suffix(".md").read_text("utf-8")
+    assert path.stat().st_size <= 64 * 1024
     assert hashlib.sha256(path.read_bytes()).hexdigest() in card
+    recipe = re.search(r"recipe `([\w-]+)`", card)
+    assert recipe is not None
+    run = results.records()[recipe.group(1)]
+    assert f"{run.epochs} epochs, seed {run.seed}" in card
+    assert f"{100 * (run.accuracy or 0):.2f} % in PyTorch" in card
+    accuracy = re.search(r"([\d.]+ %) of [\d,]+ test images", card)
+    assert accuracy is not None
+    assert accuracy.group(1) in (ROOT / "README.md").read_text("utf-8")
 
 
 def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

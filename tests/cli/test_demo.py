@@ -262,6 +262,29 @@ def test_pretrained_takes_the_official_test_set_where_it_is(run: Call, shipped: 
     assert "--data-dir DATA" in (tmp_path / "d/report.html").read_text()
 
 
+def test_fashion_runs_on_its_own_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    random = np.random.default_rng(7)
+    write_idx(tmp_path / "data" / "fashion_mnist", random.integers(0, 256, (60, 28, 28)), np.arange(60) % 10)
+    out = tmp_path / "d"
+    options = ["--pretrained", "--data-dir", str(tmp_path / "data"), "--emulated-samples", "50", "--out", str(out)]
+    assert main(["demo", "fashion", *options, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (out / "fashion.tflite").read_bytes() == pretrained_path("fashion").read_bytes()
+    assert (result["data"]["name"], result["data"]["samples"]) == ("fashion_mnist", 60)
+    assert (out / "report.html").is_file()
+
+
+@pytest.mark.parametrize("options", [["--pretrained"], []])
+def test_a_demo_without_its_images_says_where_to_put_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    assert main(["demo", "cifar10", *options, "--out", str(tmp_path / "d"), "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert "cifar10" in error["message"]
+    assert "--data-dir" in error["fix"]
+    assert not (tmp_path / "d").exists()
+
+
 def test_a_damaged_test_set_is_no_missing_one(run: Call, shipped: Path, tmp_path: Path) -> None:
     write_idx(tmp_path / "data" / "mnist", np.zeros((3, 28, 28)), np.zeros(3))
     damaged = tmp_path / "data" / "mnist" / "t10k-images-idx3-ubyte"

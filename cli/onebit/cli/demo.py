@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def demo(
-    name: Annotated[str, typer.Argument(metavar="DEMO", help="Which one: digits.")] = "digits",
+    name: Annotated[str, typer.Argument(metavar="DEMO", help="Which one: digits, fashion or cifar10.")] = "digits",
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Use the shipped model, train nothing.")] = False,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Output folder (default: demo-DEMO).")] = None,
     data_dir: DataDirOption = None,

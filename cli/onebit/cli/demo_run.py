@@ -55,7 +55,11 @@ class Chain:
     official: str
 
 
-CHAINS: Mapping[str, Chain] = {"digits": Chain("digits", "mnist5k", "digits", "mnist")}
+CHAINS: Mapping[str, Chain] = {
+    "digits": Chain("digits", "mnist5k", "digits", "mnist"),
+    "fashion": Chain("fashion", "fashion_mnist", "fashion", "fashion_mnist"),
+    "cifar10": Chain("cifar10", "cifar10", "cifar10", "cifar10"),
+}
 
 
 @dataclass(frozen=True)

@@ -207,8 +207,8 @@ def _commands(outcome: Outcome) -> list[str]:
     if trained is not None:
         recipe = trained.loaded.recipe.name
         commands += [
-            f"onebit train {recipe}{epochs}{seed} --out {folder}/run",
-            f"onebit convert {folder}/run/model.pt --int8 --out {model}",
+            f"onebit train {recipe}{data_dir}{epochs}{seed} --out {folder}/run",
+            f"onebit convert {folder}/run/model.pt --int8{data_dir} --out {model}",
         ]
     commands += [f"onebit generate {model} --target {target} --out {folder}/{target}" for target in (HOST, DEVICE)]
     source = f"--data {data.name}:{data.split}{data_dir}"
