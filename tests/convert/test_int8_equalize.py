@@ -92,6 +92,7 @@ NETS: dict[str, Callable[[], Net]] = {
     "maximum of a constant": bounded(lambda net: net.node(Maximum(), net.constant("least", SPREAD, F32), dtype=F32)),
     "subtracted from a constant": bounded(lambda net: net.node(Sub(), net.constant("c", SPREAD, F32), dtype=F32)),
     "scalar term": bounded(lambda net: net.add(0.3)),
+    "signs as numbers": lambda: stem().quantize().dequantize().conv(8).reshape(1, 512).dense(4),
     "straight to the output": stem,
 }
 

@@ -51,7 +51,7 @@ def test_every_kernel_stays_inside_its_objects(core: GuardedCore) -> None:
 BROKEN = {
     "a read behind the weights": ("without_bias_int8", ".outputs = 4,", ".outputs = 5,", "_00_bias"),
     "a read behind the input": ("bits_33", "input,\n      30,", "input,\n      31,", "input"),
-    "a write behind a value": ("movement_float", ".out_start = 0,", ".out_start = 4,", "arena["),
+    "a write behind a value": ("movement_int8", ".out_start = 0,", ".out_start = 4,", "arena["),
 }
 
 

@@ -162,6 +162,8 @@ def _relate(graph: Graph, node: Node, ties: _Ties) -> bool:
     computed = [name for name in node.inputs if name in ties.ids]
     if isinstance(op, LceBconv2d):
         return True
+    if not computed:  # LceDequantize: -1 and +1 as they are
+        return False
     if isinstance(op, Concatenation) and len(computed) < len(node.inputs):
         return False
     if isinstance(op, Concatenation) and op.axis % len(y.shape) == len(y.shape) - 1:
