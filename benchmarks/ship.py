@@ -23,7 +23,7 @@ from onebit.core.errors import BadInputError, VerificationError
 from onebit.core.files import atomic_write_bytes, atomic_write_text
 from onebit.simulate import SimulationResult, find_oracle, simulate
 from onebit.train import load_checkpoint
-from onebit.train.checkpoint import LoadedModel
+from onebit.train.checkpoint import MODEL_FILE, LoadedModel
 from onebit.train.cost import model_cost
 from onebit.train.provenance import RUN_FILE, RunRecord, load_record
 
@@ -43,7 +43,7 @@ def ship(
 ) -> SimulationResult:
     """Convert, check and write; VerificationError if the C differs, BadInputError if the file is above 64 KB."""
     record = load_record(run / RUN_FILE)
-    loaded = load_checkpoint(run / "model.pt")
+    loaded = load_checkpoint(run / MODEL_FILE)
     train = load_dataset(f"{record.dataset}:train", data_dir=data_dir).take(CALIBRATION)
     test = load_dataset(f"{record.dataset}:test", data_dir=data_dir)
     oracle = find_oracle("lce")
@@ -98,7 +98,7 @@ def card(
     return (
         f"# {name}.tflite\n\n| | |\n|---|---|\n{lines}\n"
         f"    onebit train {record.recipe} --seed {record.seed} --data-dir DATA --out {run}\n"
-        f"    onebit convert {run}/model.pt --int8 --calibration {record.dataset}:train --data-dir DATA "
+        f"    onebit convert {run}/{MODEL_FILE} --int8 --calibration {record.dataset}:train --data-dir DATA "
         f"{chosen}--out {name}.tflite\n\n{SOURCES[record.dataset]}\n"
     )
 

@@ -80,20 +80,6 @@ def _kernel(
     )  # fmt: skip
 
 
-def _register(
-    function: str,
-    header: str,
-    op: type[Op],
-    lower: Lower,
-    per_element: float,
-    supports: Callable[[View], bool],
-    reads_pitch: Callable[[View], tuple[int, ...]] = lambda _: (),
-    writes_pitch: Callable[[View], bool] = lambda _: False,
-    with_signs: Kernel | None = None,
-) -> None:
-    register_kernel(_kernel(function, header, op, lower, per_element, supports, reads_pitch, writes_pitch, with_signs))
-
-
 def _reads_float(view: View) -> bool:
     return view.input(0).dtype is DType.FLOAT32
 
@@ -226,23 +212,25 @@ _TABLES: tuple[type[Op], ...] = (
     *(Sub, Mul, Maximum, Minimum, Prelu),
 )
 for _op in _TABLES:
-    _register("ob_table_i8", "ob_unary.h", _op, _table, 6.0, _is_table, _the_input, _keeps_channels)
-_register(
+    register_kernel(_kernel("ob_table_i8", "ob_unary.h", _op, _table, 6.0, _is_table, _the_input, _keeps_channels))
+register_kernel(_kernel(
     "ob_table_i8", "ob_unary.h", Quantize, _requantize, 6.0, _is_table,
     lambda view: (0,) if _is_one_table(view) else (), _is_one_table,
-)  # fmt: skip
+))  # fmt: skip
 for _op in (Relu, Relu6, ReluN1To1):
-    _register("ob_clamp_f32", "ob_unary.h", _op, _unary(_clamp_bounds), 8.0, _reads_float)
-_register("ob_leaky_relu_f32", "ob_unary.h", LeakyRelu, _unary(_slope), 7.0, _reads_float)
-_register("ob_abs_f32", "ob_unary.h", Abs, _unary(), 5.0, _reads_float)
-_register("ob_sign_f32", "ob_unary.h", Sign, _unary(), 8.0, _reads_float)
-_register("ob_round_f32", "ob_unary.h", Round, _unary(), 20.0, _reads_float)
-_register("ob_logistic_f32", "ob_sigmoid.h", Logistic, _unary(), 50.0, _reads_float)
-_register("ob_tanh_f32", "ob_sigmoid.h", Tanh, _unary(), 50.0, _reads_float)
-_register("ob_hard_swish_f32", "ob_sigmoid.h", HardSwish, _unary(), 25.0, _reads_float)
-_register("ob_quantize_f32_i8", "ob_affine.h", Quantize, _unary(_quantize), 15.0, _litert_reads_float)
-_register("ob_quantize_f32_i8_scalar", "ob_affine.h", Quantize, _unary(_quantize_scalar), 25.0, _tflm_reads_float)
-_register("ob_dequantize_i8_f32", "ob_affine.h", Dequantize, _unary(_dequantize), 7.0, _reads_int8)
+    register_kernel(_kernel("ob_clamp_f32", "ob_unary.h", _op, _unary(_clamp_bounds), 8.0, _reads_float))
+register_kernel(_kernel("ob_leaky_relu_f32", "ob_unary.h", LeakyRelu, _unary(_slope), 7.0, _reads_float))
+register_kernel(_kernel("ob_abs_f32", "ob_unary.h", Abs, _unary(), 5.0, _reads_float))
+register_kernel(_kernel("ob_sign_f32", "ob_unary.h", Sign, _unary(), 8.0, _reads_float))
+register_kernel(_kernel("ob_round_f32", "ob_unary.h", Round, _unary(), 20.0, _reads_float))
+register_kernel(_kernel("ob_logistic_f32", "ob_sigmoid.h", Logistic, _unary(), 50.0, _reads_float))
+register_kernel(_kernel("ob_tanh_f32", "ob_sigmoid.h", Tanh, _unary(), 50.0, _reads_float))
+register_kernel(_kernel("ob_hard_swish_f32", "ob_sigmoid.h", HardSwish, _unary(), 25.0, _reads_float))
+register_kernel(_kernel("ob_quantize_f32_i8", "ob_affine.h", Quantize, _unary(_quantize), 15.0, _litert_reads_float))
+register_kernel(
+    _kernel("ob_quantize_f32_i8_scalar", "ob_affine.h", Quantize, _unary(_quantize_scalar), 25.0, _tflm_reads_float)
+)
+register_kernel(_kernel("ob_dequantize_i8_f32", "ob_affine.h", Dequantize, _unary(_dequantize), 7.0, _reads_int8))
 
 
 # --------------------------------------------------------------------------------------------------------- two operands
@@ -367,34 +355,34 @@ def _zero_point(view: View) -> int:
 
 
 _ELEMENTWISE, _COMPARE = "ob_elementwise.h", "ob_compare.h"
-_register(
+register_kernel(_kernel(
     "ob_add_f32", _ELEMENTWISE, Add, _arithmetic_f32, 8.0, _reads_float, _operands_apart,
     with_signs=_kernel("ob_add_f32_bits", _ELEMENTWISE, Add, _signed(_arithmetic_f32, _negative), 12.0, _by_channel),
-)  # fmt: skip
-_register("ob_sub_f32", _ELEMENTWISE, Sub, _arithmetic_f32, 8.0, _reads_float, _operands_apart)
-_register("ob_mul_f32", _ELEMENTWISE, Mul, _arithmetic_f32, 8.0, _reads_float, _operands_apart)
+))  # fmt: skip
+register_kernel(_kernel("ob_sub_f32", _ELEMENTWISE, Sub, _arithmetic_f32, 8.0, _reads_float, _operands_apart))
+register_kernel(_kernel("ob_mul_f32", _ELEMENTWISE, Mul, _arithmetic_f32, 8.0, _reads_float, _operands_apart))
 for _op in (Add, Sub):
-    _register(
+    register_kernel(_kernel(
         "ob_add_i8_fixed", _ELEMENTWISE, _op, _fixed_sum, 12.0, has_fixed_sum, _operands_apart,
         with_signs=_kernel(
             "ob_add_i8_fixed_bits", _ELEMENTWISE, _op, _signed(_fixed_sum, _zero_point), 16.0, _by_channel
         ),
-    )  # fmt: skip
-    _register("ob_add_i8", _ELEMENTWISE, _op, _arithmetic_i8, 95.0, _reads_int8)
-_register("ob_mul_i8", _ELEMENTWISE, Mul, _arithmetic_i8, 50.0, _reads_int8, _operands_apart)
-_register("ob_maximum_f32", _ELEMENTWISE, Maximum, _extremum, 7.0, _reads_float, _operands_apart)
-_register("ob_minimum_f32", _ELEMENTWISE, Minimum, _extremum, 7.0, _reads_float, _operands_apart)
-_register("ob_maximum_i8", _ELEMENTWISE, Maximum, _extremum, 13.0, _reads_int8, _operands_apart)
-_register("ob_minimum_i8", _ELEMENTWISE, Minimum, _extremum, 13.0, _reads_int8, _operands_apart)
-_register(
+    ))  # fmt: skip
+    register_kernel(_kernel("ob_add_i8", _ELEMENTWISE, _op, _arithmetic_i8, 95.0, _reads_int8))
+register_kernel(_kernel("ob_mul_i8", _ELEMENTWISE, Mul, _arithmetic_i8, 50.0, _reads_int8, _operands_apart))
+register_kernel(_kernel("ob_maximum_f32", _ELEMENTWISE, Maximum, _extremum, 7.0, _reads_float, _operands_apart))
+register_kernel(_kernel("ob_minimum_f32", _ELEMENTWISE, Minimum, _extremum, 7.0, _reads_float, _operands_apart))
+register_kernel(_kernel("ob_maximum_i8", _ELEMENTWISE, Maximum, _extremum, 13.0, _reads_int8, _operands_apart))
+register_kernel(_kernel("ob_minimum_i8", _ELEMENTWISE, Minimum, _extremum, 13.0, _reads_int8, _operands_apart))
+register_kernel(_kernel(
     "ob_prelu_f32", _ELEMENTWISE, Prelu, _plain, 7.0, _reads_float, _operands_apart,
     with_signs=_kernel("ob_prelu_f32_bits", _ELEMENTWISE, Prelu, _signed(_plain, _negative), 11.0, _by_channel),
-)  # fmt: skip
-_register(
+))  # fmt: skip
+register_kernel(_kernel(
     "ob_prelu_i8", _ELEMENTWISE, Prelu, _prelu_i8, 42.0, _reads_int8, _operands_apart,
     with_signs=_kernel("ob_prelu_i8_bits", _ELEMENTWISE, Prelu, _signed(_prelu_i8, _zero_point), 46.0, _by_channel),
-)  # fmt: skip
-_register("ob_greater_f32", _COMPARE, Greater, _plain, 6.0, _reads_float, _operands_apart)
-_register("ob_greater_equal_f32", _COMPARE, GreaterEqual, _plain, 6.0, _reads_float, _operands_apart)
+))  # fmt: skip
+register_kernel(_kernel("ob_greater_f32", _COMPARE, Greater, _plain, 6.0, _reads_float, _operands_apart))
+register_kernel(_kernel("ob_greater_equal_f32", _COMPARE, GreaterEqual, _plain, 6.0, _reads_float, _operands_apart))
 for _op in (Greater, GreaterEqual):
-    _register("ob_greater_i8", _COMPARE, _op, _greater_i8, 65.0, _reads_int8, _operands_apart)
+    register_kernel(_kernel("ob_greater_i8", _COMPARE, _op, _greater_i8, 65.0, _reads_int8, _operands_apart))

@@ -60,10 +60,10 @@ def quantize(
     VerificationError names the first operator of the file that does not compute what it should.
     """
     metadata = graph.metadata
-    calibration = spread(calibration, fitting_samples(graph, CALIBRATION_ELEMENTS))
+    calibration = real_values(spread(calibration, fitting_samples(graph, CALIBRATION_ELEMENTS)), metadata)
     graph = readable_signs(graph, threshold_chains(graph))
-    graph = equalize(graph, real_values(calibration, metadata))
-    ranges = calibrate(graph, real_values(calibration, metadata), method)
+    graph = equalize(graph, calibration)
+    ranges = calibrate(graph, calibration, method)
     graph = accurate_means(graph, ranges)
     made = quantize_int8(graph, ranges)
     model = write_model(made.graph)

@@ -186,7 +186,7 @@ def _relate(graph: Graph, node: Node, ties: _Ties) -> bool:
         return False
     if isinstance(op, Add | Sub | Maximum | Minimum) and any(graph.tensors[n].shape != y.shape for n in computed):
         return False
-    if isinstance(op, Maximum | Minimum | Prelu) and len(computed) != len(node.inputs) - isinstance(op, Prelu):
+    if isinstance(op, Maximum | Minimum) and len(computed) < len(node.inputs):
         return False
     if isinstance(op, Mean) and _reduces_channels(graph, node, x):
         return False
