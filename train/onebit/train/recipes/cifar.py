@@ -127,7 +127,7 @@ VGG_W32 = replace(
     name="cifar10-vgg-w32",
     description="VGG-Small at a quarter of the width: packed bits between its first and its last layer",
     model=vgg_w32,
-    epochs=60,
+    epochs=30,
     schedule=CosineSchedule(peak=5e-3, warmup_epochs=1.0),
     augmentation=Augmentation(flip=True, crop=RandomCrop(32, pad=4)),
 )
@@ -225,8 +225,7 @@ RESNET8_HYBRID = replace(
     name="resnet8-hybrid",
     description="MLPerf Tiny's ResNet-8 with an 8-bit first stage and binary separable convolutions",
     model=resnet8_hybrid,
-    epochs=60,
-    augmentation=Augmentation(flip=True, crop=RandomCrop(32, pad=4)),
+    epochs=30,
 )
 
 CIFAR_RECIPES = (
