@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from onebit.cli import doctor
+from onebit.cli import doctor, packages
 from onebit.cli.main import main
 
 METADATA = [
@@ -26,12 +26,12 @@ METADATA = [
 
 @pytest.fixture
 def planted_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.metadata, "requires", lambda _: METADATA)
-    monkeypatch.setattr(doctor, "installed_version", lambda name: "1.26.4" if name == "numpy" else None)
+    monkeypatch.setattr(packages.metadata, "requires", lambda _: METADATA)
+    monkeypatch.setattr(packages, "installed_version", lambda name: "1.26.4" if name == "numpy" else None)
 
 
 def test_packages_are_read_from_the_metadata(planted_metadata: None) -> None:
-    found = {package.name: package for package in doctor.packages()}
+    found = {package.name: package for package in packages.packages()}
     assert list(found) == ["numpy", "unicorn", "larq", "larq-compute-engine", "torch"]
     assert (found["numpy"].extras, found["numpy"].version, found["numpy"].get) == ((), "1.26.4", "")
     # Of the two extras that have it, the one that brings less else is advised.
@@ -41,13 +41,13 @@ def test_packages_are_read_from_the_metadata(planted_metadata: None) -> None:
 
 
 def test_the_extras_of_a_package(planted_metadata: None) -> None:
-    assert doctor.extras_of("torch") == ("train",)
-    assert doctor.extras_of("numpy") == ()
-    assert doctor.extras_of("nonsense") == ()
+    assert packages.extras_of("torch") == ("train",)
+    assert packages.extras_of("numpy") == ()
+    assert packages.extras_of("nonsense") == ()
 
 
 def test_onebit_s_own_metadata_is_understood() -> None:
-    names = {package.name: package.extras for package in doctor.packages()}
+    names = {package.name: package.extras for package in packages.packages()}
     assert names["numpy"] == ()
     assert names["torch"] == ("train",)
     assert names["ai-edge-litert"] == ("oracle",)

@@ -227,7 +227,7 @@ def _usage_error(error: typer.TyperException) -> OnebitError:
 
 def _missing_package(error: ModuleNotFoundError) -> OnebitError | None:
     """The user's view of a failed import: which extra brings the package. None if the module is in no extra."""
-    from onebit.cli.doctor import extras_of
+    from onebit.cli.packages import extras_of
 
     module = (error.name or "").partition(".")[0]
     distribution = _DISTRIBUTIONS.get(module, module.replace("_", "-"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from onebit.cli.demo_run import DEVICE, EMULATED_SAMPLES, HOST, Outcome
-from onebit.cli.doctor import installed_version
+from onebit.cli.packages import installed_version
 from onebit.simulate.report import Fact, Report, Witness, build_report, witnesses
 from onebit.simulate.report.build import elements, verdict
 from onebit.simulate.report.costs import layer_table

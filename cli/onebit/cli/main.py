@@ -119,7 +119,7 @@ def _with_verbose(function: Callable[..., int | None]) -> Callable[..., int | No
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from onebit.cli.doctor import onebit_version
+        from onebit.cli.packages import onebit_version
 
         print(f"{PROGRAM} {onebit_version()}")
         raise typer.Exit

@@ -6,6 +6,7 @@ weight decay and learning rate act on them differently from real-valued weights.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from onebit.train.quantizers import hard_sign
 
 
 @dataclass(frozen=True)
-class OptimizerConfig:
+class OptimizerConfig(ABC):
     """`binary_rate` multiplies the learning rate of latent weights.
 
     Weight decay is added to the gradient: `weight_decay` for real-valued weights of two or more dimensions, i.e. not
@@ -41,9 +42,9 @@ class OptimizerConfig:
         )
         return [group for group in groups if group["params"]]
 
+    @abstractmethod
     def build(self, net: nn.Module, peak_rate: float) -> torch.optim.Optimizer:
         """The optimizer over all parameters of `net` that want a gradient."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ A method whose layers cost something on the device (AdaBin's second convolution)
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -63,17 +64,17 @@ class Attached:
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(ABC):
     """Base of all methods: ``name`` is its key in recipes and results, ``summary`` a line for `train --list`."""
 
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
 
+    @abstractmethod
     def attach(self, net: nn.Module) -> Attached:
         """Hooks into `net` before its optimizer is made. BadInputError names a layer that the method cannot treat."""
-        raise NotImplementedError
 
-    def leaves(self, net: nn.Module) -> None:
+    def leaves(self, net: nn.Module) -> None:  # noqa: B027 - most methods leave nothing
         """Gives a fresh network the layers that this method leaves in it for good; nothing for most methods."""
 
 

@@ -8,6 +8,7 @@ parts did to the layer's input and output is then in the layer's threshold, scal
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
@@ -39,12 +40,12 @@ class InputPart(nn.Module):
         return None
 
 
-class OutputPart(nn.Module):
+class OutputPart(nn.Module, ABC):
     """What happens to a layer's result: ``forward(y, layer)``."""
 
+    @abstractmethod
     def affine(self, layer: BinaryLayer) -> tuple[Tensor, Tensor | None]:
         """(scale, bias), [channels] each: in eval mode the part computes y * scale + bias."""
-        raise NotImplementedError
 
 
 class TrainingParts(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -59,7 +60,7 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(ABC):
     """A learning rate: `peak` times a factor that falls with progress, after a linear warm-up over `warmup_epochs`."""
 
     peak: float
@@ -70,9 +71,9 @@ class Schedule:
         warmup = min(1.0, epoch / self.warmup_epochs) if self.warmup_epochs > 0 else 1.0
         return self.peak * warmup * self.factor(min(epoch / epochs, 1.0))
 
+    @abstractmethod
     def factor(self, done: float) -> float:
         """The share of the peak when the share `done` of the run (0 to 1) is over."""
-        raise NotImplementedError
 
     def step(self, done: float) -> int:
         """The number, from 0, of the run's part at its share `done`; between parts the optimizer loses its averages."""
