@@ -10,6 +10,7 @@ Runs of the recipe `cifar10-comparison` go into the comparison of methods, all o
 from __future__ import annotations
 
 import argparse
+import ast
 import statistics
 import sys
 from collections import defaultdict
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from onebit.core.errors import BadInputError
 from onebit.core.files import atomic_write_bytes, atomic_write_text
+from onebit.train.methods import METHODS, method_text
 from onebit.train.provenance import RUN_FILE, RunRecord, load_record
 
 RESULTS = Path(__file__).with_name("results")
@@ -62,7 +64,7 @@ def _best(runs: list[RunRecord]) -> str:
             str(run.epochs),
             f"{(run.seconds or 0) / 3600:.1f}",
             str(run.seed),
-            "; ".join(f"`{method}`" for method in run.methods) or "straight-through",
+            "; ".join(f"`{asked_for(method)}`" for method in run.methods) or "straight-through",
             run.processor,
         )
         for run in sorted(runs, key=lambda run: (run.dataset, run.recipe))
@@ -71,13 +73,22 @@ def _best(runs: list[RunRecord]) -> str:
     return "\n## Runs\n\nTrain one with `onebit train RECIPE`.\n\n" + _table(head, rows) if rows else ""
 
 
+def asked_for(recorded: str) -> str:
+    """What `--method` makes the method from that a record names with all its settings; one of a user's own as it is."""
+    kinds = {kind.__name__: kind for kind in METHODS.values()}
+    call = ast.parse(recorded, mode="eval").body
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id not in kinds:
+        return recorded
+    return method_text(kinds[call.func.id](**{str(k.arg): ast.literal_eval(k.value) for k in call.keywords}))
+
+
 def _comparison(runs: list[RunRecord]) -> str:
     by_method: dict[str, dict[int, RunRecord]] = defaultdict(dict)
     for run in runs:
-        by_method["; ".join(run.methods)][run.seed] = run
-    baseline = next((seeds for name, seeds in by_method.items() if name.lower().startswith(BASELINE)), None)
-    if baseline is None:
+        by_method["; ".join(asked_for(method) for method in run.methods)][run.seed] = run
+    if BASELINE not in by_method:
         return ""
+    baseline = by_method[BASELINE]
     rows = []
     for name, seeds in sorted(by_method.items(), key=lambda item: -_mean(item[1])):
         accuracies = [100 * (run.accuracy or 0) for run in seeds.values()]
@@ -90,9 +101,11 @@ def _comparison(runs: list[RunRecord]) -> str:
     text = (
         f"\n## Methods compared\n\nThe same net, data, order of images and number of epochs for all: recipe "
         f"`{COMPARISON}`, {one.train_images:,} training images, {one.epochs} epochs, {one.test_images:,} test images. "
-        "Mean and standard deviation over seeds; the gain over the straight-through estimator is paired, seed by seed. "
-        "Short runs of a small net: what they say about long runs of large ones is little. "
-        f"Machine: {one.processor}. Repeat with `python -m benchmarks.compare_methods`.\n\n"
+        "Every method alone, as `--method` takes it, with its default options. Mean and standard deviation over seeds; "
+        "the gain over the straight-through estimator is paired, seed by seed. Short runs of a small net: what they "
+        "say about long runs of large ones is little. Time is that of whole runs beside other work; the cost of a step "
+        f"alone is in [methods.md](methods.md). Machine: {one.processor}. Repeat with "
+        "`python -m benchmarks.compare_methods`.\n\n"
     )
     return text + _table(("method", "accuracy, %", "gain over STE", "seeds", "time, STE = 1"), rows)
 

@@ -10,6 +10,7 @@ import pytest
 
 from docs import results
 from onebit.core.errors import BadInputError
+from onebit.train.methods import get_method
 from onebit.train.provenance import RunRecord, load_record, save_record
 
 RUN = RunRecord(
@@ -44,9 +45,15 @@ def test_gains_are_paired_by_seed() -> None:
     }
     page = results.document(runs)
     spread = statistics.stdev([53.0, 62.0, 59.0])
-    assert f"| `Recu()` | 58.00 ± {spread:.2f} | +3.00 ± 1.00 | 3 | 1.25 |" in page
-    assert "| `Ste()` | 55.00 ± 5.00 |  | 3 | 1.00 |" in page
-    assert page.index("Recu()") < page.index("`Ste()`")
+    assert f"| `recu` | 58.00 ± {spread:.2f} | +3.00 ± 1.00 | 3 | 1.25 |" in page
+    assert "| `ste` | 55.00 ± 5.00 |  | 3 | 1.00 |" in page
+    assert page.index("`recu`") < page.index("`ste`")
+
+
+def test_methods_are_named_as_the_command_line_takes_them() -> None:
+    for text in ("ste", "recu", "recu:variant=shrink", "distillation:teacher=runs/teacher/model.pt,weight=0.5"):
+        assert results.asked_for(repr(get_method(text))) == text
+    assert results.asked_for("Mine(strength=2)") == "Mine(strength=2)"
 
 
 def test_records_survive_the_file(tmp_path: Path) -> None:
