@@ -20,8 +20,10 @@ from onebit.core.graph import Array
 from onebit.core.metadata import ModelMetadata
 from onebit.core.ops import LceBconv2d
 from onebit.core.oracle import NumpyOracle, Oracle
+from onebit.train.cost import as_if_trained
 from onebit.train.layers import QuantConv2d, QuantLinear, SameConv2d
 from onebit.train.models import build_architecture
+from onebit.train.models.residual import residual_net
 from support.torch_nets import digits, randomized
 
 Edit = Callable[[Graph], Graph]
@@ -140,6 +142,30 @@ def test_a_fault_in_a_branch_is_located(name: str, layer: str, tmp_path: Path) -
         convert(net, tmp_path / "m.tflite", oracle=Tampered(filter_of(layer, change)))
     assert caught.value.where == f"layer '{layer}'"
     assert list(tmp_path.iterdir()) == []
+
+
+def convert_clipped(out: Path, oracle: Oracle) -> int:
+    """Sums of some hundreds, as batch norm without statistics leaves them, clipped to -1..1 and joined by a pool.
+
+    LCE computes (-2 p) m + (K m + b): with K m = 1,700 a result near 0 is off by 1e-4.
+    """
+    torch.manual_seed(1)
+    net = as_if_trained(residual_net((3, 8, 8), widths=(128, 256), units=(2, 2), activation="hardtanh"))
+    x = np.random.default_rng(1).standard_normal((8, 8, 8, 3)).astype(np.float32)
+    return convert(net, out, example_input=torch.zeros(1, 3, 8, 8), samples=x, oracle=oracle).verified.argmax_equal
+
+
+def test_what_is_left_of_large_values_is_as_exact_as_they_were(tmp_path: Path) -> None:
+    assert convert_clipped(tmp_path / "m.tflite", NumpyOracle()) == 8
+
+
+@pytest.mark.parametrize("edit", [plus(0.05), lambda v: v * np.float32(1.001)], ids=["bias", "multiplier"])
+def test_a_fault_in_front_of_a_clip_is_found(edit: Callable[[Array], Array], tmp_path: Path) -> None:
+    index = 3 if edit(np.zeros(1, np.float32)).any() else 2
+    fault = input_of("2.body.1", index, edit)
+    with pytest.raises(VerificationError) as caught:
+        convert_clipped(tmp_path / "m.tflite", Tampered(fault))
+    assert caught.value.where == "layer '2.body.0'"
 
 
 def small_net(weight: float) -> nn.Module:

@@ -35,19 +35,24 @@ class Comparison:
         self.flips = 0
         self.flipped = np.zeros(len(next(iter(found.values()))), np.bool_)
 
-    def value(self, node: fx.Node, wanted: Array, tolerance: float) -> None:
-        """VerificationError if the file's tensor for the value of `node` differs from `wanted` by more."""
+    def value(self, node: fx.Node, wanted: Array, tolerance: float) -> float | None:
+        """How much the file's tensor for the value of `node` differs from `wanted`; VerificationError if by more.
+
+        None where there is nothing to compare.
+        """
         at = self._imported.values[node]
         name = at.tensor
         tensor = self._graph.tensors.get(name)
         if node in self._imported.sign_only:
-            return
+            return None
         if tensor is None or tensor.dtype is DType.BITS or name not in self._found or name in self._compared:
-            return
+            return None
         self._compared.add(name)
         got = at.as_source(self._found[name], wanted.shape)
-        if not np.abs(got.astype(np.float64) - wanted).max() <= tolerance:
+        found = float(np.abs(got.astype(np.float64) - wanted).max())
+        if not found <= tolerance:
             raise difference(self._imported, node, name, got, wanted, tolerance)
+        return found
 
     def decided(self, layer: fx.Node, source: fx.Node, wanted: Array, near: Array) -> Array:
         """The file's signs (+1/-1) that binary `layer` reads; VerificationError if any differs that is not `near` 0.

@@ -16,6 +16,7 @@ import torch
 from torch import fx, nn
 
 from onebit.convert.compare import Comparison, difference
+from onebit.convert.operations import Elementwise
 from onebit.convert.samples import channels_first, real_values
 from onebit.convert.torch_source import Imported, sources
 from onebit.convert.verified import (
@@ -88,25 +89,48 @@ def _verify_float(imported: Imported, graph: Graph, model: bytes, x: Array, orac
 
 
 class _Stepped(fx.Interpreter):
-    """The source model in float32, every step compared, every sign continued as the file decided it."""
+    """The source model in float32, every step compared, every sign continued as the file decided it.
+
+    Large values that cancel or are clipped leave an error that is not small beside what remains of them. A step may
+    therefore be off by its own rounding and by what its inputs were off (`_off`), and how near to zero a sign may flip
+    (`_ties`) follows from the largest value that went into sums and clips.
+    """
 
     def __init__(self, imported: Imported, comparison: Comparison) -> None:
         super().__init__(imported.traced.graph_module)
         self._imported = imported
         self._comparison = comparison
+        self._off: dict[fx.Node, float] = {}
+        self._ties: dict[fx.Node, float] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         if n.op != "call_module":
             return super().run_node(n)
-        inputs: list[torch.Tensor] = [self.env[source] for source in sources(n)]
+        read = sources(n)
+        inputs: list[torch.Tensor] = [self.env[source] for source in read]
         module: nn.Module = self._imported.traced.layer(n)
-        if n in self._imported.signs:
+        signed = n in self._imported.signs
+        if signed:
             value = inputs[0].numpy()
-            near = np.abs(value) <= TIE_TOLERANCE * np.abs(value).max()
             wanted = np.where(value < 0, np.float32(-1), np.float32(1))
             # the layer's own quantizer leaves +1/-1 as they are
-            decided = self._comparison.decided(n, sources(n)[0], wanted, near)
+            decided = self._comparison.decided(n, read[0], wanted, np.abs(value) <= self._tie(read[0]))
             inputs = [torch.from_numpy(np.ascontiguousarray(decided))]
         y: torch.Tensor = module(*inputs)
-        self._comparison.value(n, y.numpy(), FLOAT_TOLERANCE * float(y.abs().max()))
+        # the outputs for two inputs lie no further apart than these
+        rigid = isinstance(module, nn.ReLU | nn.Hardtanh) or (isinstance(module, Elementwise) and module.name != "mul")
+        off = {source: self._off[source] for source in read if self._off.get(source) and not signed}
+        relative = max((error / _size(self.env[source]) for source, error in off.items()), default=0.0)
+        passed_on = sum(off.get(source, 0.0) for source in read) if rigid else relative * _size(y)
+        found = self._comparison.value(n, y.numpy(), FLOAT_TOLERANCE * _size(y) + passed_on)
+        self._off[n] = passed_on if found is None else found
+        self._ties[n] = max(TIE_TOLERANCE * _size(y), sum(map(self._tie, read)) if rigid else 0.0)
         return y
+
+    def _tie(self, node: fx.Node) -> float:
+        return self._ties.get(node, TIE_TOLERANCE * _size(self.env[node]))
+
+
+def _size(values: torch.Tensor) -> float:
+    """The largest magnitude; not 0, so that it can be divided by."""
+    return max(float(values.abs().max()), float(np.finfo(np.float32).tiny))
