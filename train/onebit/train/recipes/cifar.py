@@ -218,6 +218,7 @@ SMALLCIFAR = replace(
     name="smallcifar",
     description="three 5x5 convolutions and a binary dense layer: 11 KB",
     model=small_cifar,
+    epochs=20,
 )
 
 RESNET8_HYBRID = replace(
@@ -225,7 +226,7 @@ RESNET8_HYBRID = replace(
     name="resnet8-hybrid",
     description="MLPerf Tiny's ResNet-8 with an 8-bit first stage and binary separable convolutions",
     model=resnet8_hybrid,
-    epochs=30,
+    epochs=15,
 )
 
 CIFAR_RECIPES = (
