@@ -64,22 +64,29 @@ def _best(runs: list[RunRecord]) -> str:
             str(run.epochs),
             f"{(run.seconds or 0) / 3600:.1f}",
             str(run.seed),
+            str(run.threads),
             "; ".join(f"`{asked_for(method)}`" for method in run.methods) or "straight-through",
+            run.started_from or "random weights",
             run.processor,
         )
         for run in sorted(runs, key=lambda run: (run.dataset, run.recipe))
     ]
-    head = ("recipe", "data", "accuracy", "epochs", "hours", "seed", "methods", "machine")
-    return "\n## Runs\n\nTrain one with `onebit train RECIPE`.\n\n" + _table(head, rows) if rows else ""
+    head = ("recipe", "data", "accuracy", "epochs", "hours", "seed", "threads", "methods", "from", "machine")
+    text = "Repeat one with `onebit train RECIPE --seed SEED --threads THREADS`: to the bit on the same processor."
+    return f"\n## Runs\n\n{text}\n\n{_table(head, rows)}" if rows else ""
 
 
 def asked_for(recorded: str) -> str:
-    """What `--method` makes the method from that a record names with all its settings; one of a user's own as it is."""
+    """What `--method` makes the method from that a record names with all its settings; else the text as it is."""
     kinds = {kind.__name__: kind for kind in METHODS.values()}
-    call = ast.parse(recorded, mode="eval").body
-    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id not in kinds:
+    try:
+        call = ast.parse(recorded, mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            return recorded
+        options = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+        return method_text(kinds[call.func.id](**options))
+    except (SyntaxError, ValueError, KeyError, TypeError, BadInputError):  # of a user's own, or of another version
         return recorded
-    return method_text(kinds[call.func.id](**{str(k.arg): ast.literal_eval(k.value) for k in call.keywords}))
 
 
 def _comparison(runs: list[RunRecord]) -> str:
@@ -89,25 +96,56 @@ def _comparison(runs: list[RunRecord]) -> str:
     if BASELINE not in by_method:
         return ""
     baseline = by_method[BASELINE]
-    rows = []
-    for name, seeds in sorted(by_method.items(), key=lambda item: -_mean(item[1])):
+    _refuse_unlike(runs, next(iter(baseline.values())))
+    rows, variances = [], []
+    for name, runs_of_method in sorted(by_method.items(), key=lambda item: -_mean(item[1])):
+        seeds = {seed: run for seed, run in runs_of_method.items() if seed in baseline}
+        if not seeds:
+            continue
         accuracies = [100 * (run.accuracy or 0) for run in seeds.values()]
-        gains = [100 * ((run.accuracy or 0) - (baseline[s].accuracy or 0)) for s, run in seeds.items() if s in baseline]
+        gains = [100 * ((run.accuracy or 0) - (baseline[seed].accuracy or 0)) for seed, run in seeds.items()]
         seconds = statistics.median(run.seconds or 0 for run in seeds.values())
         usual = statistics.median(run.seconds or 0 for run in baseline.values())
-        gain = "" if seeds is baseline else _spread(gains, signed=True)
+        gain = "" if name == BASELINE else _spread(gains, signed=True)
+        if name != BASELINE and len(gains) > 1:
+            variances.append((statistics.variance(gains), len(gains)))
         rows.append((f"`{name}`", _spread(accuracies), gain, str(len(seeds)), f"{seconds / usual:.2f}"))
     one = next(iter(baseline.values()))
     text = (
         f"\n## Methods compared\n\nThe same net, data, order of images and number of epochs for all: recipe "
         f"`{COMPARISON}`, {one.train_images:,} training images, {one.epochs} epochs, {one.test_images:,} test images. "
-        "Every method alone, as `--method` takes it, with its default options. Mean and standard deviation over seeds; "
-        "the gain over the straight-through estimator is paired, seed by seed. Short runs of a small net: what they "
-        "say about long runs of large ones is little. Time is that of whole runs beside other work; the cost of a step "
-        f"alone is in [methods.md](methods.md). Machine: {one.processor}. Repeat with "
-        "`python -m benchmarks.compare_methods`.\n\n"
+        "Every method alone, as `--method` takes it, with its default options. ± is the standard deviation over seeds: "
+        "the spread of one run, not the error of a mean. The gain over the straight-through estimator is paired, seed "
+        f"by seed. {_error(variances)}Short runs of a small net: what they say about long runs of large ones is "
+        "little. Methods with a teacher have the same one in all seeds. Time is that of whole runs beside other work, without "
+        f"that of the teacher; the cost of a step alone is in [methods.md](methods.md). Machine: {one.processor}. "
+        "Repeat with `python -m benchmarks.compare_methods`.\n\n"
     )
     return text + _table(("method", "accuracy, %", "gain over STE", "seeds", "time, STE = 1"), rows)
+
+
+def _refuse_unlike(runs: Iterable[RunRecord], one: RunRecord) -> None:
+    """BadInputError if a run is not comparable with `one`."""
+    for run in runs:
+        for key in ("epochs", "train_sha256", "test_sha256", "threads", "devices", "processor", "started_from"):
+            if getattr(run, key) != getattr(one, key):
+                raise BadInputError(
+                    f"{key} is {getattr(run, key)} in the run of {'; '.join(run.methods)}, seed {run.seed}, and "
+                    f"{getattr(one, key)} in the baseline",
+                    where=str(RESULTS),
+                    fix="compare runs that differ in method and seed only",
+                )
+
+
+def _error(variances: Sequence[tuple[float, int]]) -> str:
+    """What the mean of a method's gains is worth; `variances` are those of its gains, with their number."""
+    if not variances:
+        return ""
+    error = statistics.mean(variance / count for variance, count in variances) ** 0.5
+    return (
+        f"The mean gain of a method has a standard error of {error:.2f} points (pooled over the methods); of "
+        f"{len(variances)} methods one or two lie two of those off by chance. "
+    )
 
 
 def _mean(seeds: dict[int, RunRecord]) -> float:

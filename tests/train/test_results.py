@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,10 @@ def test_page_is_current() -> None:
 
 def test_best_runs() -> None:
     page = results.document({"fashion": RUN})
-    assert "| `fashion` | fashion_mnist | 90.12 % | 60 | 1.0 | 1 | straight-through | a processor |" in page
+    assert (
+        "| `fashion` | fashion_mnist | 90.12 % | 60 | 1.0 | 1 | 2 | straight-through | random weights | a processor |"
+        in page
+    )
 
 
 def test_gains_are_paired_by_seed() -> None:
@@ -50,10 +54,40 @@ def test_gains_are_paired_by_seed() -> None:
     assert page.index("`recu`") < page.index("`ste`")
 
 
+def test_the_error_of_a_mean_gain_is_pooled() -> None:
+    runs = {f"ste{s}": compared("Ste()", s, 0.5, 1.0) for s in range(4)}
+    for name, spread in (("Recu()", 0.01), ("Ede()", 0.03)):
+        runs |= {f"{name}{s}": compared(name, s, 0.5 + spread * (-1) ** s, 1.0) for s in range(4)}
+    # gains of +-1 and +-3 points: variances 4/3 and 12, of the means 1/3 and 3
+    assert f"a standard error of {((1 / 3 + 3) / 2) ** 0.5:.2f} points" in results.document(runs)
+
+
+def test_seeds_without_a_baseline_do_not_count() -> None:
+    runs = {
+        "a": compared("Ste()", 1, 0.5, 1.0),
+        "b": compared("Recu()", 1, 0.6, 1.0),
+        "c": compared("Recu()", 2, 0.9, 1.0),
+    }
+    runs["d"] = compared("Ede()", 3, 0.9, 1.0)
+    page = results.document(runs)
+    assert "| `recu` | 60.00 | +10.00 | 1 | 1.00 |" in page
+    assert "ede" not in page
+
+
+@pytest.mark.parametrize(
+    "change", [{"epochs": 9}, {"train_sha256": "3" * 64}, {"threads": 8}, {"started_from": "runs/other"}], ids=str
+)
+def test_what_is_not_comparable_is_refused(change: dict[str, Any]) -> None:
+    other = dataclasses.replace(compared("Recu()", 1, 0.9, 1.0), **change)
+    with pytest.raises(BadInputError, match=f"{next(iter(change))} is .* in the run of Recu"):
+        results.document({"a": compared("Ste()", 1, 0.5, 1.0), "b": other})
+
+
 def test_methods_are_named_as_the_command_line_takes_them() -> None:
     for text in ("ste", "recu", "recu:variant=shrink", "distillation:teacher=runs/teacher/model.pt,weight=0.5"):
         assert results.asked_for(repr(get_method(text))) == text
-    assert results.asked_for("Mine(strength=2)") == "Mine(strength=2)"
+    for text in ("Mine(strength=2)", "NormalizerFree(gain=1.0, clip=inf)", "Distillation(teacher=<function f at 0x1>)"):
+        assert results.asked_for(text) == text
 
 
 def test_records_survive_the_file(tmp_path: Path) -> None:
