@@ -73,7 +73,10 @@ def _best(runs: list[RunRecord]) -> str:
         for run in sorted(runs, key=lambda run: (run.dataset, run.recipe))
     ]
     head = ("recipe", "data", "accuracy", "epochs", "hours", "seed", "threads", "methods", "from", "machine")
-    text = "Repeat one with `onebit train RECIPE --seed SEED --threads THREADS`; the weights are the same to the bit on the same processor."
+    text = (
+        "Repeat one with `onebit train RECIPE --seed SEED --threads THREADS`; the weights are the same to the bit on "
+        "the same processor."
+    )
     return f"\n## Runs\n\n{text}\n\n{_table(head, rows)}" if rows else ""
 
 
@@ -119,8 +122,8 @@ def _comparison(runs: list[RunRecord]) -> str:
         "the spread of one run, not the error of a mean. The gain over the straight-through estimator is paired, seed "
         f"by seed. {_error(variances)}Short runs of a small net: what they say about long runs of large ones is "
         "little. Methods with a teacher have the same one in all seeds. Time is that of whole runs beside other work, "
-        f"without that of the teacher; the cost of a step alone is in [methods.md](methods.md). Machine: {one.processor}. "
-        "Repeat with `python -m benchmarks.compare_methods`.\n\n"
+        f"without that of the teacher; the cost of a step alone is in [methods.md](methods.md). "
+        f"Machine: {one.processor}. Repeat with `python -m benchmarks.compare_methods`.\n\n"
     )
     return text + _table(("method", "accuracy, %", "gain over STE", "seeds", "time, STE = 1"), rows)
 
