@@ -4,7 +4,8 @@
 
 One run folder per method and seed, `METHOD-sSEED`. Seed by seed, so that an early end leaves whole comparisons. Runs
 that are finished are left alone and one that was cut off is resumed, so that the command can be given again and again.
-Methods that need a teacher get `teacher`, the same net with real weights, which is trained first.
+Methods that need a teacher get `teacher`, the same net with real weights, which is trained first. The optimizer Bop is
+no method: it has a recipe of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from onebit.train.checkpoint import MODEL_FILE, RESUME_FILE
 from onebit.train.methods import METHODS, get_method, method_names
 from onebit.train.recipes import Recipe
 
-RECIPE, TEACHER = "cifar10-comparison", "cifar10-comparison-teacher"
+RECIPE, TEACHER, BOP = "cifar10-comparison", "cifar10-comparison-teacher", "cifar10-comparison-bop"
 
 
 def main() -> int:
@@ -55,6 +56,8 @@ def main() -> int:
     for seed in options.seeds:
         for method in methods:
             run(replace(get_recipe(RECIPE), methods=(method,)), f"{method.name}-s{seed}", seed)
+        if not options.method:
+            run(get_recipe(BOP), f"bop-s{seed}", seed)
     return 0
 
 

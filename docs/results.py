@@ -4,7 +4,8 @@
     python -m docs.results --add RUN [RUN...]  take run.json and metrics.csv of these run folders into docs/results/
     python -m docs.results --check             only compare
 
-Runs of the recipe `cifar10-comparison` go into the comparison of methods, all others into the table of best runs.
+Runs of `cifar10-comparison` and `cifar10-comparison-bop` go into the comparison of methods, all others into the table
+of runs.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ RESULTS = Path(__file__).with_name("results")
 OUTPUT = Path(__file__).with_name("results.md")
 KEPT = (RUN_FILE, "metrics.csv")
 COMPARISON = "cifar10-comparison"
-BASELINE = "ste"
+BOP = "cifar10-comparison-bop"
+BASELINE = "`ste`"
 
 HEAD = """# Training results
 
@@ -46,8 +48,8 @@ def records() -> dict[str, RunRecord]:
 
 def document(runs: dict[str, RunRecord]) -> str:
     """The whole page."""
-    best = [record for record in runs.values() if record.recipe != COMPARISON]
-    compared = [record for record in runs.values() if record.recipe == COMPARISON]
+    best = [record for record in runs.values() if record.recipe not in (COMPARISON, BOP)]
+    compared = [record for record in runs.values() if record.recipe in (COMPARISON, BOP)]
     return HEAD + _best(best) + _comparison(compared)
 
 
@@ -96,7 +98,8 @@ def asked_for(recorded: str) -> str:
 def _comparison(runs: list[RunRecord]) -> str:
     by_method: dict[str, dict[int, RunRecord]] = defaultdict(dict)
     for run in runs:
-        by_method["; ".join(asked_for(method) for method in run.methods)][run.seed] = run
+        name = "optimizer Bop" if run.recipe == BOP else "; ".join(f"`{asked_for(method)}`" for method in run.methods)
+        by_method[name][run.seed] = run
     if BASELINE not in by_method:
         return ""
     baseline = by_method[BASELINE]
@@ -113,7 +116,7 @@ def _comparison(runs: list[RunRecord]) -> str:
         gain = "" if name == BASELINE else _spread(gains, signed=True)
         if name != BASELINE and len(gains) > 1:
             variances.append((statistics.variance(gains), len(gains)))
-        rows.append((f"`{name}`", _spread(accuracies), gain, str(len(seeds)), f"{seconds / usual:.2f}"))
+        rows.append((name, _spread(accuracies), gain, str(len(seeds)), f"{seconds / usual:.2f}"))
     one = next(iter(baseline.values()))
     text = (
         f"\n## Methods compared\n\nThe same net, data, order of images and number of epochs for all: recipe "

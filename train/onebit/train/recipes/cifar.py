@@ -25,7 +25,7 @@ from onebit.train.methods import (
 from onebit.train.models.blocks import real_valued
 from onebit.train.models.residual import bireal_resnet, residual_net, resnet8_hybrid
 from onebit.train.models.vgg import small_cifar, vgg_small
-from onebit.train.optimizers import SGD, Adam
+from onebit.train.optimizers import SGD, Adam, Bop
 from onebit.train.recipes.base import (
     Augmentation,
     CosineSchedule,
@@ -120,6 +120,13 @@ TEACHER = replace(
     description="the same net with real weights and activations, for the methods that need a teacher",
     model=comparison_teacher,
     latent_clamp=None,
+)
+
+BOP = replace(
+    COMPARISON,
+    name="cifar10-comparison-bop",
+    description="the same net and data with the optimizer Bop in place of Adam",
+    optimizer=Bop(),
 )
 
 VGG_W32 = replace(
@@ -230,6 +237,6 @@ RESNET8_HYBRID = replace(
 )
 
 CIFAR_RECIPES = (
-    CIFAR10, COMPARISON, TEACHER, VGG_W32, VGG_SMALL, RESNET20, RESNET18, REACTNET18, REACTNET18_TWO_STEP,
+    CIFAR10, COMPARISON, TEACHER, BOP, VGG_W32, VGG_SMALL, RESNET20, RESNET18, REACTNET18, REACTNET18_TWO_STEP,
     REACTNET18_BNFREE, SMALLCIFAR, RESNET8_HYBRID,
 )  # fmt: skip
