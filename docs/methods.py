@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.methods import BASELINE, NETS, RECORDS, cases
 from onebit.train.methods import METHODS, Method
+from onebit.train.options import allowed_values
 
 OUTPUT = Path(__file__).with_name("methods.md")
 
@@ -119,9 +120,10 @@ def _cells(record: dict[str, Any], base: dict[str, Any]) -> tuple[str, str, str]
 
 
 def _section(kind: type[Method]) -> str:
-    options = [(f"`{f.name}`", f"`{f.default!r}`") for f in dataclasses.fields(kind)]
+    allowed = allowed_values(kind)
+    options = [(f"`{f.name}`", f"`{f.default!r}`", str(allowed.get(f.name, ""))) for f in dataclasses.fields(kind)]
     text = "\n\n".join(description(kind))
-    table = "\n" + _table(("option", "default"), options) if options else ""
+    table = "\n" + _table(("option", "default", "allowed"), options) if options else ""
     return f"\n## {kind.name}\n\n{text}\n{table}"
 
 

@@ -40,6 +40,8 @@ def test_a_budget_is_sizes_or_a_target(text: str, target: str, flash: int | None
         ("", "--fit '': ''; use ram=SIZE, flash=SIZE"),
         ("ram=", "ram of ''"),
         ("ram=0", "ram of '0'"),
+        ("ram=" + "9" * 400, "ram of '999"),
+        ("flash=2000000M", "flash of '2000000M'"),
         ("flash=12q", "flash of '12q'"),
         ("rom=3k", "'rom=3k'"),
         ("ram=1k,ram=2k", "'ram=2k'"),

@@ -79,6 +79,21 @@ def test_list_shows_size_and_cost(capsys: pytest.CaptureFixture[str], monkeypatc
     )
 
 
+def test_list_reads_each_data_set_once(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def planted(name: str, **_options: Any) -> range:
+        read.append(name)
+        return range(50_000)
+
+    monkeypatch.setattr("onebit.core.datasets.load_dataset", planted)
+    assert main(["train", "--list", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["recipes"]}
+    assert len(read) == len(set(read))
+    assert set(read) == {f"{row['dataset']}:train" for row in rows.values()}
+    assert (rows["cifar10"]["train_images"], rows["cifar10-comparison"]["train_images"]) == (50_000, 10_000)
+
+
 def test_list_shows_what_methods_cost(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--list", "--json"]) == 0
     methods = {row["name"]: row for row in json.loads(capsys.readouterr().out)["methods"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from onebit.core.errors import BadInputError
 from onebit.train.checkpoint import load_checkpoint, save_model
 from onebit.train.layers import QuantConv2d, QuantLinear, SameConv2d, binary_layers
 from onebit.train.methods import METHODS, get_method, method_names, method_text
+from onebit.train.options import allowed_values
 from onebit.train.quantizers import Quantizer
 from onebit.train.recipes import Augmentation, CosineSchedule, Recipe
 from support.method_runs import SIZE, Run, make, small_net
@@ -191,23 +193,75 @@ def test_bad_options_in_text(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("recu:variant=x", "method recu: variant 'x'; use clamp, ste, projection"),
-        ("recu:tau_start=0.5", "method recu: tau 0.5; use one above 0.816 and below 1"),
-        ("weight_constraint:reading=x", "method weight_constraint: reading 'x'; use quantile, reach, fixed"),
-        ("weight_constraint:tau_end=1", "method weight_constraint: tau 1; use one above 0.816 and below 1"),
-        ("weight_transition:rho=0", "method weight_transition: rho 0; use one above 0"),
-        ("w_regularization:shape=w9", "method w_regularization: shape 'w9'; use w1, w2, w3"),
-        ("w_regularization:width=0", "width, tail or strength out of range"),
-        ("latent_scale:scale=0", "method latent_scale: scale 0; use one above 0"),
-        ("two_step:share=1", "method two_step: share 1; use one from 0 to below 1"),
-        ("symmetric_classifier:arrangement=x", "method symmetric_classifier: arrangement 'x'; use simplex, plane"),
-        ("feature_distribution:balance=-1", "method feature_distribution: balance -1"),
+        ("recu:variant=x", "method recu: variant='x'; use clamp, ste, projection"),
+        ("recu:tau_start=0.5", "method recu: tau_start=0.5; use a finite number above 0.8161 and below 1"),
+        ("weight_constraint:reading=x", "method weight_constraint: reading='x'; use quantile, reach, fixed"),
+        (
+            "weight_constraint:tau_end=1",
+            "method weight_constraint: tau_end=1.0; use a finite number above 0.8161",
+        ),
+        ("weight_transition:rho=0", "method weight_transition: rho=0.0; use a finite number above 0"),
+        ("w_regularization:shape=w9", "method w_regularization: shape='w9'; use w1, w2, w3"),
+        ("er_gradient:sample=0", "method er_gradient: sample=0; use a whole number of at least 1"),
+        ("distillation:weight=2", "weight=2.0; use a finite number of at least 0 and at most 1"),
+        ("symmetric_classifier:arrangement=x", "method symmetric_classifier: arrangement='x'; use simplex, plane"),
         ("detail_semantic:deep=x", "method detail_semantic: no module 'x' in Sequential"),
     ],
 )
 def test_options_out_of_range(text: str, message: str) -> None:
     with pytest.raises(BadInputError, match=message):
         make(text).attach(small_net())
+
+
+OPTIONS = [
+    (name, field.name) for name, kind in METHODS.items() for field in dataclasses.fields(kind)
+    if isinstance(field.default, int | float) and not isinstance(field.default, bool)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "option"), OPTIONS, ids=lambda text: text)
+def test_a_number_is_refused_just_outside_of_its_range(name: str, option: str) -> None:
+    kind = METHODS[name]
+    allowed = allowed_values(kind)[option]
+    whole = isinstance(getattr(kind, option), int)
+
+    def neighbour(end: float, towards: float) -> float:
+        return end + math.copysign(1, towards) if whole else math.nextafter(end, towards)
+
+    outside: list[float] = [math.nan, math.inf, -math.inf]
+    inside: list[float] = []
+    for end, towards, is_open in (
+        (allowed.above, math.inf, True), (allowed.least, math.inf, False),
+        (allowed.below, -math.inf, True), (allowed.most, -math.inf, False),
+    ):  # fmt: skip
+        if end is not None:
+            inside.append(neighbour(end, towards) if is_open else end)
+            outside.append(end if is_open else neighbour(end, -towards))
+    assert inside, "no end of the range is declared"
+    for value in outside:
+        with pytest.raises(BadInputError) as refused:
+            kind(**{option: value})
+        assert str(refused.value) == f"method {name}: {option}={value!r}; use {allowed}"
+    for value in inside:
+        assert getattr(kind(**{option: value}), option) == value
+    if whole:
+        with pytest.raises(BadInputError, match=f"{option}=1.5; use a whole number"):
+            kind(**{option: 1.5})
+
+
+@pytest.mark.parametrize("text", ["ede:t_start=0", "ede:t_end=nan", "w_regularization:width=nan", "two_step:share=0"])
+def test_a_bad_number_in_text_is_refused(text: str) -> None:
+    with pytest.raises(BadInputError, match=f"^method {text.partition(':')[0]}: .*; use a finite number above 0"):
+        get_method(text)
+
+
+@pytest.mark.parametrize("name", ["distillation", "detail_semantic"])
+def test_a_teacher_for_other_images_is_refused(name: str) -> None:
+    rgb = nn.Sequential(SameConv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(256, 5))
+    options = {"shallow": "1", "deep": "1"} if name == "detail_semantic" else {}
+    wrong = dataclasses.replace(get_method(name), teacher=lambda: rgb, **options)
+    with pytest.raises(BadInputError, match=rf"^method {name}: the teacher cannot take images of \[1, 8, 8\]: Given"):
+        Run([wrong]).step(0.0)
 
 
 def test_a_teacher_is_needed_and_must_fit() -> None:

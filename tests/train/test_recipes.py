@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
+from onebit.core.errors import BadInputError
 from onebit.train.cost import model_cost
 from onebit.train.data import check_shares
 from onebit.train.layers import binary_layers
-from onebit.train.methods import METHODS, NormalizerFree
+from onebit.train.methods import METHODS, NormalizerFree, get_method
 from onebit.train.models.residual import residual_net
 from onebit.train.recipes import TwoStepSchedule, get_recipe, list_recipes
 
@@ -42,6 +45,30 @@ def test_a_two_step_schedule_is_two_linear_runs() -> None:
     assert [schedule.rate(epoch, 8) for epoch in (0, 1, 2, 3, 5, 8)] == pytest.approx([0.0, 0.2, 0.0, 1 / 3, 0.2, 0.0])
     assert [schedule.step(done) for done in (0.0, 0.24, 0.25, 1.0)] == [0, 0, 1, 1]
     assert [schedule.decays(done) for done in (0.0, 0.24, 0.25)] == [True, True, False]
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.5, float("nan")])
+def test_both_steps_take_time(share: float) -> None:
+    with pytest.raises(BadInputError, match=rf"^TwoStepSchedule: share={share}; use a finite number above 0 and below"):
+        TwoStepSchedule(peak=0.1, share=share)
+
+
+def test_the_second_step_begins_once() -> None:
+    recipe = get_recipe("cifar10-reactnet18-two-step")
+    message = (
+        r"^recipe cifar10-reactnet18-two-step: method two_step begins step 2 at share=0.3, the schedule at share=0.5"
+    )
+    with pytest.raises(BadInputError, match=message):
+        replace(recipe, methods=(get_method("two_step:share=0.3"),))
+    schedule = TwoStepSchedule(peak=0.1, share=0.3)
+    assert replace(recipe, schedule=schedule, methods=(get_method("two_step:share=0.3"),)).schedule == schedule
+
+
+def test_a_flipped_weight_is_reset_before_it_is_constrained() -> None:
+    names = [[method.name for method in recipe.methods] for recipe in list_recipes()]
+    both = [order for order in names if {"weight_transition", "weight_constraint"} <= set(order)]
+    assert both
+    assert all(order.index("weight_transition") < order.index("weight_constraint") for order in both)
 
 
 def test_a_network_without_batch_norm_keeps_results_of_unit_size() -> None:

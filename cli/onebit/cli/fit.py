@@ -23,6 +23,9 @@ CALIBRATION_IMAGES = 16
 """Enough to convert a network; what it takes on the device hardly depends on them."""
 
 UNITS = {"": 1, "k": 1024, "m": 1024 * 1024}
+LARGEST = 2.0**40
+"""More than any device has; a size beyond is a mistake."""
+
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([km]?)(?:i?b)?", re.IGNORECASE)
 _ALLOWED = "use ram=SIZE, flash=SIZE (64k is 65,536 bytes) or the name of a target, separated by commas"
 
@@ -58,10 +61,10 @@ def parse_fit(text: str) -> FitRequest:
 
 def _bytes(text: str, name: str) -> int:
     match = _SIZE.fullmatch(text)
-    size = int(float(match[1]) * UNITS[match[2].lower()]) if match else 0
-    if size < 1:
-        raise BadInputError(f"--fit: {name} of {text!r}", fix=_ALLOWED)
-    return size
+    size = float(match[1]) * UNITS[match[2].lower()] if match else 0.0
+    if not 1 <= size < LARGEST:
+        raise BadInputError(f"--fit: {name} of {text[:40]!r}", fix=_ALLOWED)
+    return int(size)
 
 
 def meter(recipe: Recipe, target: Target, data_dir: Path | None, *, download: bool) -> Callable[[Any], Footprint]:

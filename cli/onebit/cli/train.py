@@ -144,7 +144,9 @@ def _list(data_dir: Path | None, *, as_json: bool) -> None:
     from onebit.train import list_recipes
     from onebit.train.methods import METHODS, measured_costs
 
-    rows = [_row(recipe, data_dir) for recipe in list_recipes()]
+    recipes = list_recipes()
+    images = {name: _train_images(name, data_dir) for name in dict.fromkeys(recipe.dataset for recipe in recipes)}
+    rows = [_row(recipe, images[recipe.dataset]) for recipe in recipes]
     costs = measured_costs()
     if as_json:
         methods = [{"name": name, "summary": kind.summary, **costs[name]} for name, kind in METHODS.items()]
@@ -216,8 +218,10 @@ def _or_dash(value: float | None, form: str) -> str:
     return "-" if value is None else form.format(value)
 
 
-def _row(recipe: Recipe, data_dir: Path | None) -> dict[str, Any]:
-    """Size and cost of a recipe: an epoch goes through all training images once, `macs` are those of one image."""
+def _row(recipe: Recipe, train_images: int | None) -> dict[str, Any]:
+    """Size and cost of a recipe, whose data set has `train_images` (None: is not here): an epoch goes once through
+    those that the recipe takes; `macs` are those of one image.
+    """
     from onebit.train.cost import model_cost
     from onebit.train.recipes import measured_figures
 
@@ -227,7 +231,7 @@ def _row(recipe: Recipe, data_dir: Path | None) -> dict[str, Any]:
         "name": recipe.name,
         "description": recipe.description,
         "dataset": recipe.dataset,
-        "train_images": _train_images(recipe, data_dir),
+        "train_images": None if train_images is None else min(train_images, recipe.train_images or train_images),
         "epochs": recipe.epochs,
         "batch_size": recipe.batch_size,
         "seed": recipe.seed,
@@ -239,11 +243,11 @@ def _row(recipe: Recipe, data_dir: Path | None) -> dict[str, Any]:
     }
 
 
-def _train_images(recipe: Recipe, data_dir: Path | None) -> int | None:
-    """How many images one epoch goes through; None where the data set is not on this computer."""
+def _train_images(dataset: str, data_dir: Path | None) -> int | None:
+    """How many images the training split has; None where the data set is not on this computer."""
     from onebit.core.datasets import load_dataset
 
     try:
-        return len(load_dataset(f"{recipe.dataset}:train", data_dir=data_dir))
+        return len(load_dataset(f"{dataset}:train", data_dir=data_dir))
     except OnebitError:
         return None

@@ -32,6 +32,7 @@ from onebit.train.checkpoint import (
     save_model,
 )
 from onebit.train.classifier import Classifier
+from onebit.train.consistency import check_consistent
 from onebit.train.data import EvalBatches, TensorImages, TrainBatches, check_shares, epoch_seed
 from onebit.train.layers import binary_weights
 from onebit.train.process import training_process
@@ -109,6 +110,7 @@ def train(
         batches = TrainBatches(images, recipe.batch_size, recipe.augmentation, seed, epochs)
         tests = EvalBatches(TensorImages(test_set, recipe.preprocessing, device))
         module = _channels_last(_untrained(recipe, seed) if begun is None else begun.module.train())
+        check_consistent(recipe, module, train_set, test_set)
         classifier = Classifier(
             module, recipe, epochs=epochs, batches=batches, tests=tests, state=state, compiled=compiled
         )

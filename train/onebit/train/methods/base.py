@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from onebit.core.errors import BadInputError
 from onebit.train.layers import BinaryLayer, binary_layers
+from onebit.train.options import check_options
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,17 @@ class Attached:
 
 @dataclass(frozen=True)
 class Method(ABC):
-    """Base of all methods: ``name`` is its key in recipes and results, ``summary`` a line for `train --list`."""
+    """Base of all methods: ``name`` is its key in recipes and results, ``summary`` a line for `train --list`.
+
+    What an option may be stands beside its default (`onebit.train.options.option`); a method with another value cannot
+    be made: BadInputError.
+    """
 
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        check_options(self, f"method {self.name}")
 
     @abstractmethod
     def attach(self, net: nn.Module) -> Attached:

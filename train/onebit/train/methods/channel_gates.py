@@ -12,6 +12,7 @@ from onebit.core.errors import BadInputError
 from onebit.train.channels.groups import Group, channel_graph
 from onebit.train.layers import binary_layers
 from onebit.train.methods.base import Attached, Method, checked_binary_layers
+from onebit.train.options import option
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class ChannelGates(Method):
 
     name = "channel_gates"
     summary = "gates with an L1 penalty switch off channels, which squeeze removes"
-    strength: float = 1e-2
-    warmup: float = 0.15
+    strength: float = option(1e-2, least=0)
+    warmup: float = option(0.15, least=0, below=1)
 
     def attach(self, net: nn.Module) -> Attached:
         checked_binary_layers(net, self)

@@ -15,6 +15,7 @@ from onebit.train.layers import BinaryLayer
 from onebit.train.methods.base import Attached, Method, Step, checked_binary_layers
 from onebit.train.methods.parts import WEIGHTS, LayerMethod, SurrogateSign, parts_of
 from onebit.train.methods.scale import MeanMagnitude
+from onebit.train.options import option
 from onebit.train.quantizers import get_quantizer
 
 Teacher: TypeAlias = str | Callable[[], nn.Module]
@@ -30,11 +31,20 @@ class TeacherNet:
                 f"method {method} needs a teacher", fix=f"give {method}:teacher=PATH of a model.pt that onebit trained"
             )
         self.net = _loaded(teacher).eval().requires_grad_(False)
+        self._method = method
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Logits [B, K] for images on any device."""
-        with torch.no_grad():
-            logits: Tensor = self.net.to(images.device)(images)
+        """Logits [B, K] for images on any device; BadInputError if the teacher was made for other images."""
+        net = self.net.to(images.device)
+        try:
+            with torch.no_grad():
+                logits: Tensor = net(images)
+        except RuntimeError as error:
+            raise BadInputError(
+                f"the teacher cannot take images of {list(images.shape[1:])}: {str(error).splitlines()[0]}",
+                where=f"method {self._method}",
+                fix="use a teacher that was trained on such images",
+            ) from error
         return logits.float()
 
 
@@ -64,8 +74,8 @@ class Distillation(Method):
     name = "distillation"
     summary = "the loss against a trained teacher's distribution"
     teacher: Teacher = ""
-    weight: float = 1.0
-    temperature: float = 1.0
+    weight: float = option(1.0, least=0, most=1)
+    temperature: float = option(1.0, above=0)
 
     def attach(self, net: nn.Module) -> Attached:
         checked_binary_layers(net, self)
@@ -128,11 +138,9 @@ class TwoStep(Method):
 
     name = "two_step"
     summary = "real weights under binary inputs first, then binary weights"
-    share: float = 0.5
+    share: float = option(0.5, above=0, below=1)
 
     def attach(self, net: nn.Module) -> Attached:
-        if not 0 <= self.share < 1:
-            raise BadInputError(f"method {self.name}: share {self.share:g}", fix="use one from 0 to below 1")
         layers = checked_binary_layers(net, self)
         signs = []
         for name, layer in layers.items():

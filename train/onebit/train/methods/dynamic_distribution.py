@@ -17,6 +17,7 @@ from onebit.core.errors import BadInputError
 from onebit.train.layers import QuantConv2d, binary_layers
 from onebit.train.methods.base import Attached, Method, checked_binary_layers
 from onebit.train.methods.parts import replace_module
+from onebit.train.options import option
 
 TAPS = 3
 
@@ -108,8 +109,8 @@ class DynamicDistribution(Method):
 
     name = "dynamic_distribution"
     summary = "thresholds computed from each image; leaves small real-valued layers"
-    groups: int = 4
-    reduction: int = 8
+    groups: int = option(4, least=1)
+    reduction: int = option(8, least=1)
     refine: bool = False
 
     def attach(self, net: nn.Module) -> Attached:
@@ -128,7 +129,7 @@ class DynamicDistribution(Method):
                 fix="use QuantConv2d, or train without the method",
             )
         for name, conv in convs.items():
-            if self.groups < 1 or conv.in_channels % self.groups:
+            if conv.in_channels % self.groups:
                 raise BadInputError(
                     f"method {self.name}: {conv.in_channels} channels in {self.groups} groups",
                     where=name,

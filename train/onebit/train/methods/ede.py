@@ -19,6 +19,7 @@ from onebit.train.methods.parts import (
     filter_mean,
     parts_of,
 )
+from onebit.train.options import option
 from onebit.train.quantizers import hard_sign
 
 STD_EPSILON = 1e-8
@@ -75,8 +76,8 @@ class Ede(Method):
 
     name = "ede"
     summary = "IR-Net: dq/dx = k t (1 - tanh^2(t x)), t rising; weights standardised"
-    t_start: float = 0.1
-    t_end: float = 10.0
+    t_start: float = option(0.1, above=0)
+    t_end: float = option(10.0, above=0)
     balance: bool = True
 
     def t_at(self, done: float) -> float:

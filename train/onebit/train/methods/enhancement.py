@@ -18,6 +18,7 @@ from onebit.core.errors import BadInputError
 from onebit.train.layers import ChannelShift
 from onebit.train.methods.base import Attached, Method, Step, checked_binary_layers
 from onebit.train.methods.distillation import Teacher, TeacherNet, distributional_loss
+from onebit.train.options import option
 
 _LAPLACE = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
 
@@ -66,11 +67,11 @@ class DetailSemantic(Method):
     teacher: Teacher = ""
     shallow: str = ""
     deep: str = ""
-    knowledge: float = 1.0
-    detail: float = 0.5
-    semantic: float = 0.1
-    shifts: float = 1e-4
-    temperature: float = 0.1
+    knowledge: float = option(1.0, least=0)
+    detail: float = option(0.5, least=0)
+    semantic: float = option(0.1, least=0)
+    shifts: float = option(1e-4, least=0)
+    temperature: float = option(0.1, above=0)
 
     def attach(self, net: nn.Module) -> Attached:
         checked_binary_layers(net, self)

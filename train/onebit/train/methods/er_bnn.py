@@ -29,6 +29,7 @@ from onebit.train.methods.parts import (
     parts_of,
     sample_statistics,
 )
+from onebit.train.options import option
 from onebit.train.quantizers import hard_sign
 
 SMALLEST_RANGE = 0.1
@@ -149,11 +150,14 @@ class ErActivations(Method):
     M = mean over the batch of each sample's mean, A = mean over the batch of each sample's root mean square of x minus
     its mean; of the batch in training, running (`momentum`) in eval mode. Outside the image is A + M, so that all of it
     is one threshold M per layer in front, and a scale and a bias per channel behind.
+
+    The public code takes x minus M in A. No sign depends on A, and batch norm behind the layer takes it out of what
+    follows: the difference is how wide the gradient is, and small where the samples' means are close to each other.
     """
 
     name = "er_activations"
     summary = "ER-BNN: activations shifted and scaled per layer before the sign, and back behind it"
-    momentum: float = 0.01
+    momentum: float = option(0.01, least=0, most=1)
 
     def attach(self, net: nn.Module) -> Attached:
         layers = checked_binary_layers(net, self)
@@ -241,9 +245,9 @@ class ErGradient(Method):
 
     name = "er_gradient"
     summary = "ER-BNN: gradient 1 - tanh^2(x/r), r from a falling percentile of |x|"
-    p_start: float = 0.8
-    p_end: float = 0.0
-    sample: int = 4096
+    p_start: float = option(0.8, least=0, most=1)
+    p_end: float = option(0.0, least=0, most=1)
+    sample: int = option(4096, least=1)
     scheduled_inputs: bool = True
 
     def p_at(self, done: float) -> float:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from onebit.core.errors import BadInputError
 from onebit.train.layers import BinaryLayer
 from onebit.train.methods.base import Attached, Method, Step, checked_binary_layers
 from onebit.train.methods.parts import InputPart, LayerMethod, add_input_part, along_channels, input_channels
+from onebit.train.options import option
 from onebit.train.quantizers import get_quantizer
 
 
@@ -62,11 +62,9 @@ class FeatureDistribution(Method):
 
     name = "feature_distribution"
     summary = "normalised inputs with a learned threshold per channel, balanced signs"
-    balance: float = 1e-3
+    balance: float = option(1e-3, least=0)
 
     def attach(self, net: nn.Module) -> Attached:
-        if self.balance < 0:
-            raise BadInputError(f"method {self.name}: balance {self.balance:g}", fix="use 0 or more")
         layers = checked_binary_layers(net, self)
         parts = []
         for name, layer in layers.items():

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from onebit.core.errors import BadInputError
 from onebit.train.methods.base import Attached, Method, checked_binary_layers
+from onebit.train.options import option
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,9 @@ class LatentScale(Method):
 
     name = "latent_scale"
     summary = "latent weights start smaller, so that more signs flip in a short run"
-    scale: float = 0.1
+    scale: float = option(0.1, above=0)
 
     def attach(self, net: nn.Module) -> Attached:
-        if not self.scale > 0:
-            raise BadInputError(f"method {self.name}: scale {self.scale:g}", fix="use one above 0")
         with torch.no_grad():
             for layer in checked_binary_layers(net, self).values():
                 layer.weight.mul_(self.scale)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +11,7 @@ from onebit.train.layers import BinaryLayer
 from onebit.train.methods.base import Attached, Method, checked_binary_layers
 from onebit.train.methods.parts import LayerMethod, add_weight_transform, filter_mean, parts_of
 from onebit.train.methods.scale import MeanMagnitude
+from onebit.train.options import option
 
 VARIANCE_EPSILON = 1e-4
 SMALLEST_NORM = 1e-3
@@ -61,8 +61,8 @@ class NormalizerFree(Method):
 
     name = "normalizer_free"
     summary = "weights standardised and scaled, gradients clipped per unit; for nets without batch norm"
-    gain: float = 1.0
-    clip: float = 0.02
+    gain: float = option(1.0, above=0)
+    clip: float = option(0.02, above=0)
 
     def attach(self, net: nn.Module) -> Attached:
         layers = checked_binary_layers(net, self)
@@ -80,8 +80,6 @@ class _NormalizerFree(LayerMethod):
         self.clipped = [p for p in net.parameters() if p.requires_grad and id(p) not in dense]
 
     def after_backward(self, learning_rate: float) -> None:
-        if math.isinf(self.method.clip):
-            return
         with torch.no_grad():
             for parameter in self.clipped:
                 clip_gradient(parameter, self.method.clip)

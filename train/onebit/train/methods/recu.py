@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from onebit.core.errors import BadInputError
 from onebit.train.methods.base import Attached, Method, checked_binary_layers
 from onebit.train.methods.parts import (
     INPUTS,
@@ -22,7 +21,8 @@ from onebit.train.methods.parts import (
     parts_of,
     sample_statistics,
 )
-from onebit.train.methods.weight_constraint import check_tau, laplace_quantile
+from onebit.train.methods.weight_constraint import LOWEST_TAU, laplace_quantile
+from onebit.train.options import option
 from onebit.train.quantizers import get_quantizer
 
 VARIANTS = ("clamp", "ste", "projection")
@@ -97,9 +97,9 @@ class Recu(Method):
 
     name = "recu"
     summary = "weights standardised and clamped at a rising quantile"
-    variant: str = "clamp"
-    tau_start: float = 0.85
-    tau_end: float = 0.99
+    variant: str = option("clamp", one_of=VARIANTS)
+    tau_start: float = option(0.85, above=LOWEST_TAU, below=1)
+    tau_end: float = option(0.99, above=LOWEST_TAU, below=1)
     scale: bool = True
 
     def tau_at(self, done: float) -> float:
@@ -108,10 +108,6 @@ class Recu(Method):
         return a * math.exp(done) + self.tau_start - a
 
     def attach(self, net: nn.Module) -> Attached:
-        if self.variant not in VARIANTS:
-            raise BadInputError(f"method {self.name}: variant {self.variant!r}", fix=f"use {', '.join(VARIANTS)}")
-        for tau in (self.tau_start, self.tau_end):
-            check_tau(tau, self.name)
         layers = checked_binary_layers(net, self)
         # a generator of its own: what a run starts from does not depend on who drew random numbers before
         generator = torch.Generator().manual_seed(len(layers))

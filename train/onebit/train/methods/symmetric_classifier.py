@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from onebit.core.errors import BadInputError
 from onebit.train.methods.base import Attached, Method, checked_binary_layers
+from onebit.train.options import option
 
 ARRANGEMENTS = ("simplex", "plane")
 
@@ -43,14 +44,10 @@ class SymmetricClassifier(Method):
 
     name = "symmetric_classifier"
     summary = "last dense layer fixed to symmetric unit vectors"
-    arrangement: str = "simplex"
-    scale: float = 4.0
+    arrangement: str = option("simplex", one_of=ARRANGEMENTS)
+    scale: float = option(4.0, above=0)
 
     def attach(self, net: nn.Module) -> Attached:
-        if self.arrangement not in ARRANGEMENTS:
-            raise BadInputError(
-                f"method {self.name}: arrangement {self.arrangement!r}", fix=f"use {', '.join(ARRANGEMENTS)}"
-            )
         checked_binary_layers(net, self)
         name, layer = self._last(net)
         needed = layer.out_features if self.arrangement == "simplex" else 2

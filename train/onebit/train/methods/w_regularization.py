@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from onebit.core.errors import BadInputError
 from onebit.train.layers import BinaryLayer
 from onebit.train.methods.base import Attached, Method, Step, checked_binary_layers
 from onebit.train.methods.parts import LayerMethod, filter_mean
+from onebit.train.options import option
 
 TINY = 1e-12
 
@@ -55,17 +55,13 @@ class WRegularization(Method):
 
     name = "w_regularization"
     summary = "loss term that draws weights to -1 and +1, cosine drift of the tails"
-    shape: str = "w2"
-    strength: float = 1e-3
-    tail: float = 0.3
-    width: float = 1.0
+    shape: str = option("w2", one_of=tuple(SHAPES))
+    strength: float = option(1e-3, least=0)
+    tail: float = option(0.3, least=0)
+    width: float = option(1.0, above=0)
     decoupled: bool = False
 
     def attach(self, net: nn.Module) -> Attached:
-        if self.shape not in SHAPES:
-            raise BadInputError(f"method {self.name}: shape {self.shape!r}", fix=f"use {', '.join(SHAPES)}")
-        if self.width <= 0 or self.tail < 0 or self.strength < 0:
-            raise BadInputError(f"method {self.name}: width, tail or strength out of range", fix="use positive ones")
         return _Regularized(self, net, checked_binary_layers(net, self))
 
     def penalty(self, weight: Tensor) -> Tensor:

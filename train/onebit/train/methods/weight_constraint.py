@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from onebit.core.errors import BadInputError
 from onebit.train.layers import BinaryLayer
 from onebit.train.methods.base import Attached, Method, checked_binary_layers
 from onebit.train.methods.parts import LayerMethod, parts_of
+from onebit.train.options import option
 from onebit.train.quantizers import hard_sign
 
 READINGS = ("quantile", "reach", "fixed")
@@ -30,12 +30,6 @@ REACH_MOMENTUM = 0.01
 def laplace_quantile(tau: float) -> float:
     """Q with P(|w| <= ...) by a Laplace distribution of mean magnitude 1: Q = -ln(2 - 2 tau)."""
     return -math.log(2.0 - 2.0 * tau)
-
-
-def check_tau(tau: float, method: str) -> None:
-    """BadInputError unless `tau` is above `LOWEST_TAU` and below 1."""
-    if not LOWEST_TAU < tau < 1.0:
-        raise BadInputError(f"method {method}: tau {tau:g}", fix=f"use one above {LOWEST_TAU:.3f} and below 1")
 
 
 class _Reach(nn.Module):
@@ -71,17 +65,13 @@ class WeightConstraint(Method):
 
     name = "weight_constraint"
     summary = "after each step |w| <= T, T a quantile, a reach or fixed"
-    reading: str = "quantile"
-    tau_start: float = 0.85
-    tau_end: float = 0.99
-    steps: float = 100.0
-    sigmas: float = 2.0
+    reading: str = option("quantile", one_of=READINGS)
+    tau_start: float = option(0.85, above=LOWEST_TAU, below=1)
+    tau_end: float = option(0.99, above=LOWEST_TAU, below=1)
+    steps: float = option(100.0, above=0)
+    sigmas: float = option(2.0, above=0)
 
     def attach(self, net: nn.Module) -> Attached:
-        if self.reading not in READINGS:
-            raise BadInputError(f"method {self.name}: reading {self.reading!r}", fix=f"use {', '.join(READINGS)}")
-        for tau in (self.tau_start, self.tau_end):
-            check_tau(tau, self.name)
         return _Constrained(self, net, checked_binary_layers(net, self))
 
 
@@ -154,12 +144,10 @@ class WeightTransition(Method):
 
     name = "weight_transition"
     summary = "a flipped weight restarts at s_th, proportional to the learning rate"
-    rho: float = 0.25
-    power: float = 1.0
+    rho: float = option(0.25, above=0)
+    power: float = option(1.0, least=0)
 
     def attach(self, net: nn.Module) -> Attached:
-        if not self.rho > 0:
-            raise BadInputError(f"method {self.name}: rho {self.rho:g}", fix="use one above 0")
         return _Transition(self, net, checked_binary_layers(net, self))
 
 

@@ -10,9 +10,11 @@ from typing import Literal
 
 from torch import nn
 
+from onebit.core.errors import BadInputError
 from onebit.core.metadata import ModelMetadata, Preprocessing
-from onebit.train.methods.base import Method
+from onebit.train.methods import Method, TwoStep
 from onebit.train.optimizers import Adam, OptimizerConfig
+from onebit.train.options import check_options, option
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,10 @@ class Schedule(ABC):
     """A learning rate: `peak` times a factor that falls with progress, after a linear warm-up over `warmup_epochs`."""
 
     peak: float
-    warmup_epochs: float = 0.0
+    warmup_epochs: float = option(0.0, least=0)
+
+    def __post_init__(self) -> None:
+        check_options(self, type(self).__name__)
 
     def rate(self, epoch: float, epochs: float) -> float:
         """The learning rate at a fractional `epoch` of `epochs` in all."""
@@ -111,7 +116,7 @@ class TwoStepSchedule(LinearSchedule):
     `two_step` with the same share.
     """
 
-    share: float = 0.5
+    share: float = option(0.5, above=0, below=1)
 
     def rate(self, epoch: float, epochs: float) -> float:
         """See the base class."""
@@ -154,7 +159,8 @@ class Recipe:
     accuracy is always measured in float32.
 
     `expected_accuracy` (0 to 1) is what `expected_source` says: "measured" stands for a run in docs/results.md,
-    anything else names a publication whose network and schedule the recipe follows.
+    anything else names the publication that states it, and in what the recipe is not what was published. Of all
+    publications it differs in padding: with +1 here, with 0 there.
     """
 
     name: str
@@ -179,6 +185,18 @@ class Recipe:
     latent_clamp: float | None = 1.0
     train_images: int | None = None
     validate_every: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.schedule, TwoStepSchedule):
+            return
+        share = self.schedule.share
+        for method in self.methods:
+            if isinstance(method, TwoStep) and method.share != share:
+                raise BadInputError(
+                    f"method two_step begins step 2 at share={method.share}, the schedule at share={share}",
+                    where=f"recipe {self.name}",
+                    fix=f"use two_step:share={share}, or another schedule",
+                )
 
     def metadata(self) -> ModelMetadata:
         """What travels with a model trained by this recipe."""

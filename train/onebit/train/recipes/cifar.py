@@ -170,7 +170,7 @@ RESNET20 = replace(
     expected_source="weight constraint and transition, as published",
     epochs=400,
     optimizer=SGD(weight_decay=1e-4),
-    methods=(Ede(), WeightConstraint(), WeightTransition()),
+    methods=(Ede(), WeightTransition(), WeightConstraint()),
 )
 
 RESNET18 = replace(
