@@ -9,7 +9,8 @@ import torch
 from torch import fx, nn
 
 from onebit.core.errors import BadInputError
-from onebit.train.layers import QuantConv2d, QuantLinear, SameConv2d
+from onebit.train.cost import as_if_trained
+from onebit.train.layers import QuantConv2d, QuantLinear, SameConv2d, binary_layers
 from onebit.train.models import ARCHITECTURES, architecture_names, build_architecture
 from onebit.train.models.quicknet import blur
 from onebit.train.models.residual import bireal_resnet
@@ -47,9 +48,24 @@ def test_every_architecture_learns_and_traces(name: str) -> None:
     nn.functional.cross_entropy(logits, torch.tensor([0, 1])).backward()
     without = [key for key, p in net.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     # thresholds behind a sign whose inputs are all far from it, and shifts in front of a batch norm, may get none
-    assert [key for key in without if key.endswith(".weight") and "branches" not in key] == []
+    assert [key for key in without if key.endswith(".weight")] == []
     net.eval()
     assert torch.equal(fx.GraphModule(net, _Tracer().trace(net))(x), net(x))
+
+
+@pytest.mark.parametrize("name", architecture_names())
+def test_no_sign_is_decided_by_what_stands_in_front_of_it(name: str) -> None:
+    """Behind a ReLU all signs are +1: the layer that reads them learns nothing."""
+    torch.manual_seed(1)
+    net = as_if_trained(build_architecture(name))
+    negative: dict[str, float] = {}
+    for layer_name, layer in binary_layers(net).items():
+        layer.register_forward_pre_hook(
+            lambda _layer, args, key=layer_name: negative.update({key: float((args[0] < 0).float().mean())})
+        )
+    net(torch.randn(2, *ARCHITECTURES[name].input_shape))
+    assert len(negative) == len(binary_layers(net))
+    assert {key: share for key, share in negative.items() if not 0 < share < 1} == {}
 
 
 @pytest.mark.parametrize("name", architecture_names())

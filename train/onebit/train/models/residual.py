@@ -190,7 +190,8 @@ def resnet8_hybrid(
 
     A later stage joins the pooled map and a binary separable convolution of it, which doubles the channels, then adds
     another separable convolution. Every width is twice the one before. The topology is that of MLPerf Tiny's image
-    classifier (Banbury et al., 2021, arXiv 2106.07597).
+    classifier (Banbury et al., 2021, arXiv 2106.07597), but for the ReLU behind the first stage: its sign would be +1
+    everywhere.
     """
 
     def separable(channels: int, stride: int) -> nn.Sequential:
@@ -201,7 +202,7 @@ def resnet8_hybrid(
     body = nn.Sequential(real_conv(first, first, activation=nn.ReLU()), real_conv(first, first))
     layers: list[nn.Module] = [
         real_conv(input_shape[0], first, activation=nn.ReLU()),
-        Residual(body, after=nn.ReLU()),
+        Residual(body),
     ]
     for channels in widths[:-1]:
         layers += [Joined(*shrink(2), separable(channels, 2)), Residual(separable(2 * channels, 1))]
