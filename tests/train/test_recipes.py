@@ -12,7 +12,8 @@ from onebit.core.errors import BadInputError
 from onebit.train.cost import model_cost
 from onebit.train.data import check_shares
 from onebit.train.layers import binary_layers
-from onebit.train.methods import METHODS, NormalizerFree, get_method
+from onebit.train.methods import METHODS, NormalizerFree, WeightConstraint, WeightTransition, get_method
+from onebit.train.methods.weight_constraint import laplace_quantile
 from onebit.train.models.residual import residual_net
 from onebit.train.recipes import TwoStepSchedule, get_recipe, list_recipes
 
@@ -64,10 +65,17 @@ def test_the_second_step_begins_once() -> None:
     assert replace(recipe, schedule=schedule, methods=(get_method("two_step:share=0.3"),)).schedule == schedule
 
 
+def test_a_published_accuracy_comes_with_what_differs() -> None:
+    published = [recipe for recipe in list_recipes() if recipe.expected_source not in ("", "measured")]
+    assert published
+    assert [recipe.name for recipe in published if ", but for: " not in recipe.expected_source] == []
+
+
 def test_a_flipped_weight_is_reset_before_it_is_constrained() -> None:
     names = [[method.name for method in recipe.methods] for recipe in list_recipes()]
     both = [order for order in names if {"weight_transition", "weight_constraint"} <= set(order)]
     assert both
+    assert WeightTransition().rho < laplace_quantile(WeightConstraint().tau_start), "s_th above T from the start"
     assert all(order.index("weight_transition") < order.index("weight_constraint") for order in both)
 
 

@@ -180,7 +180,8 @@ def _list(data_dir: Path | None, *, as_json: bool) -> None:
     stdout_console().print(table)
     stdout_console().print(
         "s/epoch: on two cores, and on a GPU; -: not measured (no GPU was at hand); binary: share of the MACs; flash "
-        "and RAM: code with constants, and arena, in bytes on a Cortex-M4; *: as published, not measured here",
+        "and RAM: code with constants, and arena, in bytes on a Cortex-M4; *: of a publication, not measured "
+        "here; --json says in what the recipe differs",
         style="dim",
     )
     descriptions = [(row["name"], row["description"]) for row in rows]

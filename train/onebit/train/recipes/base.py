@@ -159,8 +159,8 @@ class Recipe:
     accuracy is always measured in float32.
 
     `expected_accuracy` (0 to 1) is what `expected_source` says: "measured" stands for a run in docs/results.md,
-    anything else names the publication that states it, and in what the recipe is not what was published. Of all
-    publications it differs in padding: with +1 here, with 0 there.
+    anything else names the publication that states it and, behind "but for", in what the recipe is not what was
+    published. From all of them it differs in padding, which is +1 here and 0 there.
     """
 
     name: str
