@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from onebit.train.layers import QuantConv2d, QuantLinear, SameConv2d
-from onebit.train.methods import Attached, Method, Step, get_method
+from onebit.train.methods import Attached, Method, Step, attach_methods, get_method
 from onebit.train.optimizers import SGD
 
 SIZE = (1, 8, 8)
@@ -60,7 +60,7 @@ class Run:
 
     def __init__(self, methods: Sequence[Method], net: nn.Module | None = None, rate: float = 0.05) -> None:
         self.net = small_net() if net is None else net
-        self.attached: list[Attached] = [method.attach(self.net) for method in methods]
+        self.attached: list[Attached] = attach_methods(methods, self.net)
         self.rate = rate
         self.optimizer = SGD().build(self.net, rate)
 

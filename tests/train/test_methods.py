@@ -13,7 +13,7 @@ from torch import nn
 
 from onebit.core.errors import BadInputError
 from onebit.train.checkpoint import load_checkpoint, save_model
-from onebit.train.layers import QuantConv2d, QuantLinear, SameConv2d, binary_layers
+from onebit.train.layers import QuantConv2d, QuantLinear, SameConv2d, XnorConv2d, bake_weights, binary_layers
 from onebit.train.methods import METHODS, get_method, method_names, method_text
 from onebit.train.options import allowed_values
 from onebit.train.quantizers import Quantizer
@@ -67,6 +67,51 @@ def test_finish_leaves_plain_layers_with_the_same_outputs(names: tuple[str, ...]
         assert torch.equal(magnitude, torch.ones_like(magnitude))
     run.finish()
     assert torch.equal(run.outputs(), after)
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name != "adabin"])
+def test_a_run_starts_from_a_model_of_the_same_method(name: str) -> None:
+    """Its outputs are those of the model at the start and those that were measured at the end; its weights can flip."""
+    net = small_net()
+    with torch.no_grad():
+        for norm in (net[1], net[3], net[6]):
+            norm.bias.fill_(0.5)  # so that thresholds are far from 0
+    first = Run([make(name)], net)
+    first.steps(0, 6, of=6)
+    first.finish()
+    model, binary = first.outputs(), [layer.quantized_weight() < 0 for layer in binary_layers(net).values()]
+    second = Run([make(name)], net)
+    if not name.startswith(("two_step", "dynamic_distribution")):  # real weights at first; a new random layer
+        assert torch.allclose(second.outputs(), model, rtol=1e-4, atol=1e-4)
+    second.steps(0, 6, of=6)
+    measured = second.outputs()
+    second.finish()
+    assert torch.allclose(second.outputs(), measured, rtol=1e-4, atol=1e-4 * float(measured.abs().max()))
+    layers = binary_layers(net).values()
+    assert all(((layer.quantized_weight() < 0) != old).any() for layer, old in zip(layers, binary, strict=True))
+
+
+def test_the_latent_weights_stay_what_they_are_without_a_transform() -> None:
+    run = trained(("xnor", "approx_sign"))
+    latent = [layer.weight.detach().clone() for layer in binary_layers(run.net).values()]
+    run.finish()
+    layers = binary_layers(run.net).values()
+    assert all(torch.equal(layer.weight, weight) for layer, weight in zip(layers, latent, strict=True))
+
+
+@pytest.mark.parametrize("kernel_quantizer", ["ste_sign", "magnitude_aware_sign"])
+@pytest.mark.parametrize("kind", [QuantConv2d, XnorConv2d])
+def test_baked_weights_keep_their_magnitude_or_the_scale_that_depends_on_it(
+    kind: type[QuantConv2d], kernel_quantizer: str
+) -> None:
+    layer = kind(4, 3, 3, kernel_quantizer=kernel_quantizer)
+    magnitude = float(layer.weight.detach().abs().mean())
+    layer.weight_transform = lambda weight: 40 * (weight - weight.mean())
+    wanted = layer.quantized_weight().detach()
+    bake_weights(layer)
+    assert torch.equal(layer.quantized_weight(), wanted)
+    scaled = kind is XnorConv2d or kernel_quantizer != "ste_sign"
+    assert float(layer.weight.detach().abs().mean()) == pytest.approx(magnitude) or scaled
 
 
 @pytest.mark.parametrize("names", ALL, ids=IDS)
@@ -128,6 +173,26 @@ def test_two_methods_for_one_place_are_an_error() -> None:
         Run([get_method("ste"), get_method("ede")])
     with pytest.raises(BadInputError, match="of two methods both change the layer's input"):
         Run([get_method("er_activations"), get_method("recu")])
+    for names in (("xnor", "magnitude_aware"), ("two_step", "xnor"), ("normalizer_free", "two_step")):
+        with pytest.raises(BadInputError, match="^2: two methods both scale the layer's results by the mean magnitude"):
+            Run([get_method(name) for name in names])
+    with pytest.raises(BadInputError, match="^2: method adabin treats a layer that another method scales or shifts"):
+        Run([get_method("xnor"), get_method("adabin")])
+    with pytest.raises(BadInputError, match=r"^2\.main: a method changes a layer that another method has taken over"):
+        Run([get_method("adabin"), get_method("ste")])
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_a_method_given_twice_is_refused(name: str) -> None:
+    with pytest.raises(BadInputError, match=f"^method {name} is given 2 times; give it once"):
+        Run([get_method(name), get_method("ste" if name != "ste" else "ede"), get_method(name)])
+
+
+def test_adabin_refuses_a_model_that_a_method_gave_a_scale() -> None:
+    run = trained(("xnor",))
+    run.finish()
+    with pytest.raises(BadInputError, match="^2: method adabin needs a layer without threshold, scale and bias"):
+        Run([get_method("adabin")], run.net)
 
 
 def test_a_layer_whose_quantizer_is_no_sign_is_refused() -> None:

@@ -13,7 +13,7 @@ from onebit.core.errors import BadInputError
 from onebit.train.checkpoint import RunState
 from onebit.train.data import EvalBatches, TrainBatches
 from onebit.train.layers import binary_weights
-from onebit.train.methods import Step
+from onebit.train.methods import Step, attach_methods
 from onebit.train.recipes import Recipe
 from onebit.train.statistics import FlipCounter, LayerStatistics
 
@@ -50,7 +50,7 @@ class Classifier(pl.LightningModule):
         self.val_accuracy = float("nan")
         self.learning_rate = recipe.schedule.peak
         self._resumed_optimizer = state.optimizer if state else None
-        self.methods = [method.attach(module) for method in recipe.methods]
+        self.methods = attach_methods(recipe.methods, module)
         if state is not None:
             module.load_state_dict(state.module)
         self._latent = binary_weights(module)

@@ -150,7 +150,18 @@ def binary_weights(module: nn.Module) -> list[Tensor]:
 
 
 def bake_weights(layer: BinaryLayer) -> None:
-    """Replaces the latent weight by what it stands for (`quantized_weight`), and drops the weight transform."""
+    """Moves the weight transform into the latent weight: `quantized_weight` stays, and what learns on can flip it.
+
+    The latent weight keeps its mean magnitude, where `quantized_weight` does not depend on it. A transform may have a
+    ``latent``, which gives the same signs as the transform itself, and in a second call the same once more.
+    """
+    transform = layer.weight_transform
+    if transform is None:
+        return
     with torch.no_grad():
-        layer.weight.copy_(layer.quantized_weight())
-    layer.weight_transform = None
+        wanted, exact, magnitude = layer.quantized_weight(), transform(layer.weight), layer.weight.abs().mean()
+        latent = getattr(transform, "latent", transform)(layer.weight)
+        layer.weight_transform = None
+        layer.weight.copy_(latent * (magnitude / latent.abs().mean()))
+        if not torch.equal(layer.quantized_weight(), wanted):
+            layer.weight.copy_(exact)

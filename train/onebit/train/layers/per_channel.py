@@ -7,6 +7,7 @@ has them brings them along, so that it loads into the network that was built wit
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,9 +19,11 @@ NAMES = ("input_threshold", "output_scale", "bias")
 class PerChannel(nn.Module):
     """y = output_scale * layer(x - input_threshold) + bias, each [channels] of the layer's input or output, or None.
 
-    A base class to be put in front of `nn.Conv2d` or `nn.Linear` with ``bias=False``.
+    A base class to be put in front of `nn.Conv2d` or `nn.Linear` with ``bias=False``. While a training method is at
+    work, its `input_transform` acts behind the threshold.
     """
 
+    input_transform: Callable[[Tensor], Tensor] | None = None
     input_threshold: nn.Parameter | None
     output_scale: nn.Parameter | None
     bias: Any  # nn.Parameter | None; torch declares it differently for each class
@@ -37,7 +40,8 @@ class PerChannel(nn.Module):
         return parts
 
     def _thresholded(self, x: Tensor) -> Tensor:
-        return x if self.input_threshold is None else x - _spread(self.input_threshold, x)
+        x = x if self.input_threshold is None else x - _spread(self.input_threshold, x)
+        return x if self.input_transform is None else self.input_transform(x)
 
     def _scaled(self, y: Tensor) -> Tensor:
         y = y if self.output_scale is None else y * _spread(self.output_scale, y)

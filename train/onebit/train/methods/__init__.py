@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from onebit.core.errors import BadInputError
 from onebit.train.methods.adabin import AdaBin
@@ -38,7 +40,7 @@ __all__ = [
     "MEASURED", "METHODS", "AdaBin", "ApproxSign", "Attached", "ChannelGates", "DetailSemantic", "Distillation",
     "DynamicDistribution", "Ede", "ErActivations", "ErGradient", "ErWeights", "FeatureDistribution", "LatentScale",
     "MagnitudeAware", "Method", "NormalizerFree", "Recu", "Ste", "Step", "SymmetricClassifier", "TwoStep",
-    "WRegularization", "WeightConstraint", "WeightTransition", "Xnor", "get_method", "measured_costs",
+    "WRegularization", "WeightConstraint", "WeightTransition", "Xnor", "attach_methods", "get_method", "measured_costs",
     "method_names", "method_text",
 ]  # fmt: skip
 
@@ -91,6 +93,15 @@ def measured_costs() -> dict[str, dict[str, float | int | None]]:
             same_form = recorded[name][net].get("form") == base[net]["form"]
             costs[name][f"{net}_bytes"] = recorded[name][net]["bytes"] - base[net]["bytes"] if same_form else None
     return costs
+
+
+def attach_methods(methods: Sequence[Method], net: nn.Module) -> list[Attached]:
+    """Hooks the methods into `net`, in their order; BadInputError if one is given twice."""
+    names = [method.name for method in methods]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInputError(f"method {name} is given {names.count(name)} times", fix="give it once")
+    return [method.attach(net) for method in methods]
 
 
 def get_method(text: str) -> Method:

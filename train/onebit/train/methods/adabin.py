@@ -11,7 +11,7 @@ from onebit.core.errors import BadInputError
 from onebit.train.layers import BinaryLayer, QuantConv2d, QuantLinear, SameConv2d, bake_weights, binary_layers
 from onebit.train.methods.base import Attached, Method, checked_binary_layers
 from onebit.train.methods.er_bnn import RestoredWeight
-from onebit.train.methods.parts import along_channels, filter_mean, replace_module
+from onebit.train.methods.parts import along_channels, changes_results, filter_mean, replace_module
 
 SMALLEST_SCALE = 1e-2
 TINY = 1e-12
@@ -136,6 +136,18 @@ class AdaBin(Method):
             if layer.weight_transform is not None:
                 raise BadInputError(
                     f"method {self.name} changes weights that another method changes", where=name, fix="use one of them"
+                )
+            if any(value is not None for value in (layer.input_threshold, layer.output_scale, layer.bias)):
+                raise BadInputError(
+                    f"method {self.name} needs a layer without threshold, scale and bias",
+                    where=name,
+                    fix="start from a model that was trained without other methods, or leave them out",
+                )
+            if changes_results(layer):
+                raise BadInputError(
+                    f"method {self.name} treats a layer that another method scales or shifts",
+                    where=name,
+                    fix="use one of them",
                 )
             replace_module(net, name, AdaBinLayer(layer))
 

@@ -14,7 +14,7 @@ from onebit.core.errors import BadInputError
 from onebit.train.layers import BinaryLayer
 from onebit.train.methods.base import Attached, Method, Step, checked_binary_layers
 from onebit.train.methods.parts import WEIGHTS, LayerMethod, SurrogateSign, parts_of
-from onebit.train.methods.scale import MeanMagnitude
+from onebit.train.methods.scale import MeanMagnitude, add_mean_magnitude
 from onebit.train.options import option
 from onebit.train.quantizers import get_quantizer
 
@@ -146,7 +146,7 @@ class TwoStep(Method):
         for name, layer in layers.items():
             sign = _TwoStepSign()
             parts_of(layer, name).replace_quantizer(layer, WEIGHTS, sign, self.name)
-            parts_of(layer, name).outputs.append(_ScaleInStepTwo(sign))
+            add_mean_magnitude(layer, name, _ScaleInStepTwo(sign))
             signs.append(sign)
         attached = _TwoSteps(net, layers)
         attached.share, attached.signs = self.share, signs

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from onebit.train.layers import BinaryLayer
 from onebit.train.methods.base import Attached, Method, checked_binary_layers
-from onebit.train.methods.parts import LayerMethod, add_weight_transform, filter_mean, parts_of
-from onebit.train.methods.scale import MeanMagnitude
+from onebit.train.methods.parts import LayerMethod, add_weight_transform, filter_mean
+from onebit.train.methods.scale import MeanMagnitude, add_mean_magnitude
 from onebit.train.options import option
 
 VARIANCE_EPSILON = 1e-4
@@ -68,7 +68,7 @@ class NormalizerFree(Method):
         layers = checked_binary_layers(net, self)
         for name, layer in layers.items():
             add_weight_transform(layer, name, ScaledStandardisation(self.gain))
-            parts_of(layer, name).outputs.append(MeanMagnitude(learned=False))
+            add_mean_magnitude(layer, name, MeanMagnitude(learned=False))
         return _NormalizerFree(self, net, layers)
 
 

@@ -3,7 +3,7 @@
 `parts_of` gives a layer its `TrainingParts`, a submodule that holds everything of every method: so all their state is
 in the network's state dict, and `finish_layer` removes it all at once, whatever the order of the methods. What the
 parts did to the layer's input and output is then in the layer's threshold, scale and bias (see
-`onebit.train.layers.PerChannel`), what they did to its weight is in the weight.
+`onebit.train.layers.PerChannel`), together with those that it had before; what they did to its weight is in the weight.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class SurrogateSign(nn.Module):
 
 
 class InputPart(nn.Module):
-    """What happens to a layer's input before its quantizer."""
+    """What happens to a layer's input between the layer's own threshold and its quantizer."""
 
     def threshold(self, layer: BinaryLayer) -> Tensor | None:
         """[channels]: in eval mode the part's result has the sign of x - threshold. None: that of x."""
@@ -57,13 +57,13 @@ class TrainingParts(nn.Module):
         self.outputs = nn.ModuleList()
         self.layer_name = name
         self._replaced: dict[str, tuple[Any, str]] = {}
-        self._hooks = [layer.register_forward_pre_hook(self._before), layer.register_forward_hook(self._behind)]
+        self._hook = layer.register_forward_hook(self._behind)
+        layer.input_transform = self._before
 
-    def _before(self, _layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        (x,) = args
+    def _before(self, x: Tensor) -> Tensor:
         for part in self.inputs:
             x = part(x)
-        return (x,)
+        return x
 
     def _behind(self, layer: nn.Module, _args: tuple[Any, ...], y: Tensor) -> Tensor:
         for part in self.outputs:
@@ -93,20 +93,30 @@ class TrainingParts(nn.Module):
         """Moves what the parts compute in eval mode into the layer, and takes the parts out of it."""
         thresholds = [t for part in self.inputs if (t := cast("InputPart", part).threshold(layer)) is not None]
         if thresholds:
-            layer.input_threshold = nn.Parameter(thresholds[0].detach().clone())
+            old = [] if layer.input_threshold is None else [layer.input_threshold]
+            layer.input_threshold = nn.Parameter(torch.stack([*old, *thresholds]).sum(0))
+        layer.input_transform = None
         for part in self.outputs:
             _append_affine(layer, *cast("OutputPart", part).affine(layer))
         bake_weights(layer)
         for role, (old, _) in self._replaced.items():
             _set(layer, role, old)
-        for hook in self._hooks:
-            hook.remove()
+        self._hook.remove()
 
 
 def parts_of(layer: BinaryLayer, name: str) -> TrainingParts:
-    """The layer's parts, made where it has none; `name` is the layer's, for messages."""
+    """The layer's parts, made where it has none; `name` is the layer's, for messages.
+
+    BadInputError if the weight has a transform that is none of the parts', AdaBin's.
+    """
     parts = getattr(layer, _NAME, None)
     if parts is None:
+        if layer.weight_transform is not None:
+            raise BadInputError(
+                "a method changes a layer that another method has taken over",
+                where=name,
+                fix="give adabin last, or leave it out",
+            )
         parts = TrainingParts(layer, name)
         layer.add_module(_NAME, parts)
     return cast("TrainingParts", parts)
@@ -124,12 +134,28 @@ def add_input_part(layer: BinaryLayer, name: str, part: InputPart) -> None:
     parts.inputs.append(part)
 
 
+class _Transforms(nn.Sequential):
+    """Weight transforms one after the other; see `bake_weights` for `latent`."""
+
+    def latent(self, weight: Tensor) -> Tensor:
+        """The same, with the ``latent`` of those that have one."""
+        for transform in self:
+            weight = getattr(transform, "latent", transform)(weight)
+        return weight
+
+
 def add_weight_transform(layer: BinaryLayer, name: str, transform: nn.Module) -> None:
     """Puts `transform` between the latent weight, as earlier methods transform it, and its quantizer."""
     parts_of(layer, name)
     earlier = layer.weight_transform
-    steps = list(earlier) if isinstance(earlier, nn.Sequential) else []
-    _set(layer, "weight_transform", nn.Sequential(*steps, transform))
+    steps = list(earlier) if isinstance(earlier, _Transforms) else []
+    _set(layer, "weight_transform", _Transforms(*steps, transform))
+
+
+def changes_results(layer: BinaryLayer) -> bool:
+    """Whether a method's part acts on the layer's input or output."""
+    parts = getattr(layer, _NAME, None)
+    return parts is not None and bool(len(parts.inputs) or len(parts.outputs))
 
 
 def finish_layer(layer: BinaryLayer) -> None:

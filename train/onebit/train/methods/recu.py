@@ -57,6 +57,10 @@ class RectifiedWeight(nn.Module):
         w2 = torch.clamp(w1, -limit, limit)
         return w1 + (w2 - w1).detach() if self.variant == "ste" else w2
 
+    def latent(self, weight: Tensor) -> Tensor:
+        """w1: clamped ones have the same signs, but another mean, which a run that starts from them would take off."""
+        return standardised(weight)[0]
+
     def limit(self, w1: Tensor) -> Tensor:
         """Q, a scalar."""
         return w1.detach().abs().mean() * self.q

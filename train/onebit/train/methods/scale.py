@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
+from onebit.core.errors import BadInputError
 from onebit.train.layers import BinaryLayer
 from onebit.train.methods.base import Attached, Method, checked_binary_layers
 from onebit.train.methods.parts import LayerMethod, OutputPart, along_channels, parts_of, transformed_weight
+
+SMALLEST = 1e-30
 
 
 class MeanMagnitude(OutputPart):
@@ -31,7 +35,25 @@ class MeanMagnitude(OutputPart):
 
     def affine(self, layer: BinaryLayer) -> tuple[Tensor, Tensor | None]:
         # an all-zero filter stands for a constant 0, which no sign can express: the smallest scale instead
-        return self.scale(layer).clamp_min(1e-30), None
+        return self.scale(layer).clamp_min(SMALLEST), None
+
+
+def add_mean_magnitude(layer: BinaryLayer, name: str, part: MeanMagnitude) -> None:
+    """Puts `part` behind the layer; BadInputError if another method scales its results in the same way.
+
+    A scale that the layer has (a run that starts from a trained model) is divided by the part's: outputs stay.
+    """
+    parts = parts_of(layer, name)
+    if any(isinstance(other, MeanMagnitude) for other in parts.outputs):
+        raise BadInputError(
+            "two methods both scale the layer's results by the mean magnitude of its weights",
+            where=name,
+            fix="use one of xnor, magnitude_aware, normalizer_free and two_step",
+        )
+    parts.outputs.append(part)
+    if layer.output_scale is not None:
+        with torch.no_grad():
+            layer.output_scale.div_(part.affine(layer)[0])
 
 
 @dataclass(frozen=True)
@@ -41,7 +63,7 @@ class _Scaled(Method):
     def attach(self, net: nn.Module) -> Attached:
         layers = checked_binary_layers(net, self)
         for name, layer in layers.items():
-            parts_of(layer, name).outputs.append(MeanMagnitude(learned=self.learned))
+            add_mean_magnitude(layer, name, MeanMagnitude(learned=self.learned))
         return LayerMethod(net, layers)
 
 
