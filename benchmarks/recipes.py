@@ -35,6 +35,7 @@ from onebit.simulate.footprint import FlashMeter
 from onebit.simulate.toolchain import find_compiler
 from onebit.train.cost import as_if_trained
 from onebit.train.data import TensorImages, TrainBatches
+from onebit.train.methods import attach_methods
 from onebit.train.process import training_process
 from onebit.train.provenance import processor
 from onebit.train.recipes import MEASURED, Recipe, get_recipe, recipe_names
@@ -80,7 +81,7 @@ def _time(recipe: Recipe, data: Dataset, threads: int, device: torch.device) -> 
         batches = TrainBatches(images, recipe.batch_size, recipe.augmentation, seed=1)
         batches.epoch = batches.epochs  # the end of the run, where crops have their whole size
         net = recipe.model().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        attached = [method.attach(net) for method in recipe.methods]
+        attached = attach_methods(recipe.methods, net)
         optimizer = recipe.optimizer.build(net, recipe.schedule.peak)
         loading, whole = 0.0, 0.0
         for i, (seconds, (x, y)) in enumerate(_timed(batches)):

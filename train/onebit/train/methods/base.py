@@ -12,6 +12,8 @@ Rules, which `tests/train/test_methods.py` holds every registered method to:
 - state that a resumed run needs lives in buffers or parameters of the network, so that it is in the state dict;
 - after ``finish`` the network is made of plain layers: its outputs in eval mode are those before ``finish``, and a
   checkpoint loads into the network that the recipe's ``model`` builds, without the method;
+- all of that holds for a network that the method has finished before (a run that starts from a trained model): what it
+  left is still in effect, and its weights can flip. `bake_weights` therefore keeps latent weights;
 - a layer it does not apply to is an error at ``attach``, not a silent no-op.
 
 A method whose layers cost something on the device (AdaBin's second convolution) puts them into a fresh network in
