@@ -13,6 +13,7 @@ from docs import results
 from onebit.core.errors import BadInputError
 from onebit.train.methods import get_method
 from onebit.train.provenance import RunRecord, load_record, save_record
+from onebit.train.recipes import get_recipe, recipe_names
 
 RUN = RunRecord(
     recipe="fashion", recipe_sha256="0" * 64, description="", methods=(), dataset="fashion_mnist", train_images=60000,
@@ -84,10 +85,19 @@ def test_what_is_not_comparable_is_refused(change: dict[str, Any]) -> None:
 
 
 def test_methods_are_named_as_the_command_line_takes_them() -> None:
-    for text in ("ste", "recu", "recu:variant=shrink", "distillation:teacher=runs/teacher/model.pt,weight=0.5"):
+    for text in ("ste", "recu", "recu:variant=projection", "distillation:teacher=runs/teacher/model.pt,weight=0.5"):
         assert results.asked_for(repr(get_method(text))) == text
     for text in ("Mine(strength=2)", "NormalizerFree(gain=1.0, clip=inf)", "Distillation(teacher=<function f at 0x1>)"):
         assert results.asked_for(text) == text
+
+
+def test_what_a_recipe_calls_measured_is_on_the_page() -> None:
+    measured = {run.recipe: run for run in results.records().values() if not run.methods and run.started_from is None}
+    recipes = [recipe for recipe in map(get_recipe, recipe_names()) if recipe.expected_source == "measured"]
+    assert len(recipes) >= 4
+    for recipe in recipes:
+        run = measured[recipe.name]
+        assert (run.epochs, run.accuracy) == (recipe.epochs, recipe.expected_accuracy), recipe.name
 
 
 def test_records_survive_the_file(tmp_path: Path) -> None:
