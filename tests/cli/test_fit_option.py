@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from onebit.cli.fit import parse_fit
+from onebit.cli.fit import _lines, parse_fit
 from onebit.cli.main import main
 from onebit.codegen import find_target, generate
 from onebit.core import read_model
@@ -53,6 +53,16 @@ def test_a_budget_is_sizes_or_a_target(text: str, target: str, flash: int | None
 def test_what_is_no_budget(text: str, message: str) -> None:
     with pytest.raises(BadInputError, match=re.escape(message)):
         parse_fit(text)
+
+
+def test_an_accuracy_that_was_never_measured_is_no_number() -> None:
+    from onebit.train import TrainResult, get_recipe
+    from onebit.train.fitting import Budget, Fitted, Footprint
+
+    result = TrainResult(Path("run"), Path("run/model.pt"), 0.9, 1, 1.0)
+    fitted = Fitted(result, Footprint(20_000, 2000), Footprint(9000, 1000), None, {"2": (96, 64)})
+    lines = _lines(get_recipe("digits"), parse_fit("flash=10k"), Budget(10_240), fitted)
+    assert lines[-1] == "before: not measured, 20,000 bytes of flash and 2,000 of RAM; channels 2 96 to 64"
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *args: str) -> str:

@@ -31,6 +31,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_json_says_what_was_trained(engine: dict[str, Any], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out, data = tmp_path / "run", tmp_path / "data"
     options = ["--epochs", "3", "--seed", "7", "--resume", "--download", "--data-dir", str(data), "--out", str(out)]
+    options += ["--threads", "1"]
     assert main(["train", "digits", *options, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "recipe": "digits",
@@ -51,6 +52,7 @@ def test_json_says_what_was_trained(engine: dict[str, Any], capsys: pytest.Captu
         "compiled": False,
         "resume": True,
         "download": True,
+        "threads": 1,
         "start": None,
     }
 
@@ -129,6 +131,15 @@ def test_out_is_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
     assert error["where"] == str(file)
     assert "folder" in error["message"]
     assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize(("option", "value"), [("--threads", "0"), ("--epochs", "-1")])
+def test_what_is_not_positive_leaves_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str, value: str
+) -> None:
+    error = refusal(capsys, "digits", option, value, "--out", str(tmp_path / "run"))
+    assert (error["message"], error["fix"]) == (f"{value} {option[2:]}", "give 1 or more")
+    assert not (tmp_path / "run").exists()
 
 
 def test_resume_without_a_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

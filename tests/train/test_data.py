@@ -86,6 +86,24 @@ def test_evaluation_sees_every_image_once() -> None:
     assert len(list(batches)) == len(batches) == 3
 
 
+@pytest.mark.parametrize("world", [2, 3, 4, 10])
+def test_evaluation_is_shared_by_image(world: int) -> None:
+    shares = [EvalBatches(images(), 4) for _ in range(world)]
+    for rank, share in enumerate(shares):
+        share.shard(rank, world)
+    seen = [torch.cat([y for _, y in share]).tolist() for share in shares]
+    assert sorted(label for labels in seen for label in labels) == list(range(10))
+    assert max(map(len, seen)) - min(map(len, seen)) <= 1
+    assert all(len(list(share)) == len(share) for share in shares)
+    shares[0].skip = True
+    assert list(shares[0]) == []
+
+
+def test_more_devices_than_test_images_are_refused() -> None:
+    with pytest.raises(BadInputError, match="10 test images cannot be shared by 11 devices"):
+        EvalBatches(images(), 4).shard(0, 11)
+
+
 def test_unusable_data() -> None:
     with pytest.raises(BadInputError, match="fewer than a batch of 11"):
         TrainBatches(images(), 11, Augmentation(), seed=1)

@@ -5,24 +5,26 @@ from __future__ import annotations
 import csv
 import dataclasses
 import errno
+import hashlib
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from onebit.core.datasets import DIGIT_NAMES, load_dataset
+from onebit.core.datasets import DIGIT_NAMES, Dataset, load_dataset
 from onebit.core.errors import BadInputError
-from onebit.train import TrainResult, load_checkpoint, recording, train
+from onebit.train import TrainResult, engine, load_checkpoint, recording, train
 from onebit.train.checkpoint import RunState, load_run_state, save_run_state
 from onebit.train.data import TensorImages, TrainBatches
 from onebit.train.layers import QuantConv2d, QuantLinear, SameConv2d, binary_weights
-from onebit.train.methods import TwoStep
+from onebit.train.methods import Distillation, TwoStep
 from onebit.train.optimizers import Adam
 from onebit.train.provenance import load_record
 from onebit.train.recipes import Augmentation, CosineSchedule, Recipe, TwoStepSchedule
@@ -103,6 +105,7 @@ def test_run_record_names_data_and_machine(finished: TrainResult) -> None:
     assert record.train_sha256 == load_dataset("digits:train").sha256
     assert (record.train_images, record.seed, record.threads, record.devices) == (1437, TINY.seed, 2, 1)
     assert record.processor
+    assert (record.started_from, record.start_sha256) == (None, None)
 
 
 def test_curves_are_a_picture(finished: TrainResult) -> None:
@@ -179,6 +182,105 @@ def test_interrupted_in_the_first_epoch_can_be_started_again(tmp_path: Path, mon
     assert train(TINY, out=tmp_path / "run", epochs=1, progress=False).epochs == 1
 
 
+def cut(monkeypatch: pytest.MonkeyPatch, out: Path, recipe: Recipe = TINY, **options: Any) -> None:
+    """A run that is interrupted in its second epoch."""
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 1.2)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, out=out, progress=False, **options)
+    assert load_record(out / "run.json").accuracy is None
+
+
+def test_a_resume_takes_over_what_the_run_was_started_with(
+    finished: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = tmp_path / "start.pt"
+    start.write_bytes(finished.checkpoint.read_bytes())
+    options = {"start": start, "threads": 1, "epochs": 2, "seed": 7}
+    straight = train(TINY, out=tmp_path / "straight", progress=False, **options)
+    for name in ("named", "left out"):
+        cut(monkeypatch, tmp_path / name, **options)
+    named = train(TINY, out=tmp_path / "named", resume=True, progress=False, **options)
+    with pytest.raises(BadInputError, match=f"from {start}, 3 epochs, and .*model.pt is another model; leave out"):
+        train(TINY, out=tmp_path / "left out", resume=True, progress=False, start=straight.checkpoint)
+    start.unlink()  # its weights are those of last.ckpt by now
+    left_out = train(TINY, out=tmp_path / "left out", resume=True, progress=False)
+    assert same_weights(named.checkpoint, straight.checkpoint)
+    assert same_weights(left_out.checkpoint, straight.checkpoint)
+    records = [load_record(result.run_dir / "run.json") for result in (straight, named, left_out)]
+    assert {(r.started_from, r.start_sha256, r.threads, r.epochs, r.seed) for r in records} == {
+        (f"{start}, 3 epochs", hashlib.sha256(finished.checkpoint.read_bytes()).hexdigest(), 1, 2, 7)
+    }
+
+
+def test_a_run_from_random_weights_is_not_resumed_from_a_model(
+    finished: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut(monkeypatch, tmp_path)
+    with pytest.raises(BadInputError, match="was started from random weights, and .* is another model"):
+        train(TINY, out=tmp_path, resume=True, progress=False, start=finished.checkpoint)
+
+
+def test_a_resume_must_find_the_same_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut(monkeypatch, tmp_path)
+
+    def one_fewer(split: str) -> Callable[..., Dataset]:
+        def load(name: str, **options: Any) -> Dataset:
+            data = load_dataset(name, **options)
+            return data.take(len(data) - 1) if name.endswith(split) else data
+
+        return load
+
+    for split, message in (("train", "other training images"), ("test", "other test images")):
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "load_dataset", one_fewer(split))
+            with pytest.raises(BadInputError, match=f"was started with {message}; give the --data-dir that"):
+                train(TINY, out=tmp_path, resume=True, progress=False)
+
+
+def test_a_resume_must_find_the_same_teacher(
+    finished: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = tmp_path / "teacher.pt"
+    stored = torch.load(finished.checkpoint, weights_only=True)
+    torch.save(stored, teacher)
+    monkeypatch.setattr("onebit.train.checkpoint.get_recipe", lambda _: TINY)
+    taught = dataclasses.replace(TINY, methods=(Distillation(teacher=str(teacher)),))
+    cut(monkeypatch, tmp_path / "run", taught)
+    torch.save({**stored, "seed": 9}, teacher)
+    with pytest.raises(BadInputError, match="was started with other content of the teacher's file; put"):
+        train(taught, out=tmp_path / "run", resume=True, progress=False)
+
+
+def test_a_state_of_an_earlier_version_is_resumed(
+    finished: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut(monkeypatch, tmp_path)
+    stored = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    later = ("methods", "train_sha256", "test_sha256", "started_from", "start_sha256", "teacher_sha256", "resized")
+    torch.save({name: value for name, value in stored.items() if name not in later}, tmp_path / "last.ckpt")
+    assert same_weights(train(TINY, out=tmp_path, resume=True, progress=False).checkpoint, finished.checkpoint)
+
+
+@pytest.mark.parametrize("lost", ["save_record", "save_model"])
+def test_a_run_that_died_while_its_last_files_were_written_is_completed(
+    finished: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    def dies(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, lost, dies)
+        with pytest.raises(KeyboardInterrupt):
+            train(TINY, out=tmp_path, progress=False)
+    result = train(TINY, out=tmp_path, resume=True, progress=False)
+    assert result.checkpoint.read_bytes() == finished.checkpoint.read_bytes()
+    assert load_record(tmp_path / "run.json").accuracy == finished.accuracy
+    (tmp_path / "run.json").unlink()
+    train(TINY, out=tmp_path, resume=True, progress=False)
+    assert load_record(tmp_path / "run.json").accuracy == finished.accuracy
+
+
 def test_resuming_a_finished_run_trains_nothing(finished: TrainResult) -> None:
     before = finished.checkpoint.stat().st_mtime_ns
     assert train(TINY, out=finished.run_dir, resume=True, progress=False) == finished
@@ -218,6 +320,10 @@ def test_refuses_to_overwrite_a_run(finished: TrainResult) -> None:
         ({"epochs": 9}, "was started with epochs 3, not 9"),
         ({"seed": 9}, "was started with seed 1, not 9"),
         ({"threads": 1}, "was started with threads 2, not 1"),
+        (
+            {"recipe": dataclasses.replace(TINY, methods=(TwoStep(),))},
+            r"was started with other methods: none; now TwoStep\(share=0.5\); give the same --method, or use another",
+        ),
     ],
 )
 def test_resume_must_be_the_same_run(finished: TrainResult, change: dict, message: str) -> None:
@@ -255,7 +361,8 @@ def test_divergence_is_an_error_and_leaves_no_model(tmp_path: Path) -> None:
         BadInputError, match=r"diverged in epoch 1: the loss is nan, the first layer that is not finite is 0"
     ):
         train(wild, out=tmp_path, progress=False)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+    assert load_record(tmp_path / "run.json").accuracy is None
 
 
 def test_a_full_disk_keeps_the_last_epoch_that_was_written(
@@ -263,14 +370,16 @@ def test_a_full_disk_keeps_the_last_epoch_that_was_written(
 ) -> None:
     written = []
 
-    def full(path: Path, state: RunState) -> None:
+    def full(path: Path, state: RunState | None) -> None:
         if len(written) == 1:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        assert state is not None
         written.append(path)
         save_run_state(path, state)
 
     with monkeypatch.context() as patch:
         patch.setattr(recording, "save_run_state", full)
+        patch.setattr(recording, "save_curves", lambda path, *_: full(path, None))
         with pytest.raises(OSError, match="No space left") as caught:  # one line on the command line: test_cli_contract
             train(TINY, out=tmp_path, progress=False)
     assert caught.value.filename == str(tmp_path / "last.ckpt")

@@ -147,6 +147,28 @@ def test_a_trained_model_is_squeezed(finished: Fitted, tmp_path: Path) -> None:
     assert all(torch.equal(got[name], wanted[name]) for name in wanted)
 
 
+def test_a_network_that_was_never_measured_is_squeezed(finished: Fitted, tmp_path: Path) -> None:
+    start = finished.result.run_dir / "squeezed.pt"
+    fitted = fit(tmp_path / "run", start=start, budget=Budget(flash_bytes=15_000), epochs=1)
+    assert fitted.whole_accuracy is None
+
+
+def test_a_resume_takes_over_what_the_run_was_started_with(
+    finished: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = finished.result.run_dir / "whole" / "model.pt"
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 5e-4, 1.5)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path, start=start, epochs=6, settings=dataclasses.replace(QUIET, seed=7))
+    with pytest.raises(BadInputError, match="was started with epochs 6, not 5"):
+        fit(tmp_path, resume=True, epochs=5)
+    fit(tmp_path, resume=True, settings=Settings(progress=False))
+    record = load_record(tmp_path / "run.json")
+    assert (record.epochs, record.seed, record.threads) == (2, 7, 1)
+    assert json.loads((tmp_path / "fit.json").read_text())["request"]["start"] == str(start)
+
+
 def test_a_network_that_grew_over_its_budget_is_said_to(finished: Fitted, tmp_path: Path) -> None:
     out = tmp_path / "run"
 
@@ -176,6 +198,8 @@ def test_a_wider_network_is_squeezed_to_the_same_budget(tmp_path: Path) -> None:
         ({"recipe": dataclasses.replace(RECIPE, methods=(AdaBin(),))}, "method adabin leaves layers of its own"),
         ({"widen": 0.5}, "0.5 times as wide; use a factor from 1 to 8"),
         ({"resume": True}, "holds no run to resume"),
+        ({"epochs": -1}, "-1 epochs; give 1 or more"),
+        ({"settings": Settings(threads=0)}, "0 threads; give 1 or more"),
         (
             {"recipe": dataclasses.replace(RECIPE, model=narrow_net), "budget": Budget(flash_bytes=1000)},
             "no channels of this network can be removed",

@@ -134,7 +134,8 @@ def _lines(recipe: Recipe, request: FitRequest, budget: Budget, fitted: Fitted) 
     ]
     removed = [f"{name} {before} to {after}" for name, (before, after) in fitted.channels.items() if before != after]
     if removed:
-        lines.append(f"before: {100 * fitted.whole_accuracy:.2f} %, {fitted.whole}; channels {', '.join(removed)}")
+        reached = "not measured" if fitted.whole_accuracy is None else f"{100 * fitted.whole_accuracy:.2f} %"
+        lines.append(f"before: {reached}, {fitted.whole}; channels {', '.join(removed)}")
     return lines
 
 

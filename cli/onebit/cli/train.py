@@ -37,6 +37,10 @@ def train(
         int, typer.Option(metavar="N", help="GPUs (CPU processes without a GPU) that share every batch.")
     ] = 1,
     nodes: Annotated[int, typer.Option(metavar="N", help="Computers that do so.")] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="CPU threads of a process (default: 2; of a run to resume: its own)."),
+    ] = None,
     compiled: Annotated[bool, typer.Option("--compile", help="Run training steps through torch.compile.")] = False,
     start: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="Begin with the weights of this model.pt of the same recipe.")
@@ -79,7 +83,9 @@ def train(
     if fit is not None:
         _fit(
             chosen, fit, out=run_dir, start=start, widen=widen, epochs=epochs, resume=resume, devices=devices * nodes,
-            settings={"seed": seed, "data_dir": data_dir, "compiled": compiled, "download": download},
+            settings={
+                "seed": seed, "data_dir": data_dir, "compiled": compiled, "download": download, "threads": threads,
+            },
             as_json=as_json,
         )  # fmt: skip
         return
@@ -96,6 +102,7 @@ def train(
         compiled=compiled,
         resume=resume,
         download=download,
+        threads=threads,
         start=start,
     )
     if as_json:

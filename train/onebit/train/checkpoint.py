@@ -23,6 +23,7 @@ from onebit.core.files import atomic_write_bytes
 from onebit.core.metadata import ModelMetadata
 from onebit.train.channels import Resized
 from onebit.train.methods import Method, get_method, method_text
+from onebit.train.provenance import RunIdentity
 from onebit.train.recipes import Recipe, get_recipe
 
 FORMAT = 1
@@ -76,15 +77,12 @@ class RunState:
     """A run at the end of an epoch: enough to continue it exactly.
 
     Batches and augmentation are drawn from (seed, epoch) and the learning rate is a function of the step, so that no
-    generator or scheduler has a state of its own. `flipped` tells of every binary weight whether it ever flipped.
+    generator or scheduler has a state of its own. `flipped` tells of every binary weight whether it ever flipped;
+    `resized` is what `with_sizes` needs for the numbers of channels of the model that the run started from.
     """
 
-    recipe: str
-    recipe_sha256: str
-    epochs: int
-    seed: int
-    threads: int
-    devices: int
+    identity: RunIdentity
+    resized: dict[str, Any] | None = None
     rows: tuple[EpochRow, ...] = ()
     module: dict[str, Tensor] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
@@ -117,7 +115,7 @@ def save_model(path: Path, module: nn.Module, recipe: Recipe, *, accuracy: float
             "kind": _MODEL_KIND,
             "recipe": recipe.name,
             "left_by": [method_text(method) for method in recipe.methods if leaves_layers(method)],
-            "resized": _resized_entry(recipe.model),
+            "resized": resized_entry(recipe.model),
             "state_dict": _plain(module.state_dict()),
             "metadata": recipe.metadata().to_json_bytes().decode("utf-8"),
             "accuracy": accuracy,
@@ -132,7 +130,8 @@ def leaves_layers(method: Method) -> bool:
     return type(method).leaves is not Method.leaves
 
 
-def _resized_entry(model: Callable[[], nn.Module]) -> dict[str, Any] | None:
+def resized_entry(model: Callable[[], nn.Module]) -> dict[str, Any] | None:
+    """The numbers of channels as a file holds them; None where they are the recipe's own."""
     return {"sizes": dict(model.sizes), "biases": list(model.biases)} if isinstance(model, Resized) else None
 
 
@@ -148,9 +147,7 @@ def load_checkpoint(path: Path | str, *, recipe: Recipe | None = None) -> Loaded
         recipe = get_recipe(name)
     elif recipe.name != name:
         raise BadInputError(f"was trained with recipe {name}, not {recipe.name}", where=str(file))
-    resized = stored.get("resized")
-    if resized is not None and not isinstance(recipe.model, Resized):
-        recipe = replace(recipe, model=_resized_model(file, recipe, resized))
+    recipe = with_sizes(recipe, stored.get("resized"), file)
     module = recipe.model()
     left_by = tuple(stored.get("left_by", ()))
     for text in left_by:
@@ -174,18 +171,22 @@ def load_checkpoint(path: Path | str, *, recipe: Recipe | None = None) -> Loaded
     )
 
 
-def _resized_model(file: Path, recipe: Recipe, entry: Any) -> Resized:
+def with_sizes(recipe: Recipe, entry: Any, file: Path) -> Recipe:
+    """The recipe with the numbers of channels that `entry` of `file` holds (see `resized_entry`), if it has its own."""
+    if entry is None or isinstance(recipe.model, Resized):
+        return recipe
     try:
         model = Resized(recipe.model, tuple(entry["sizes"].items()), tuple(entry["biases"]))
         model()
     except (BadInputError, KeyError, TypeError, AttributeError) as error:
         raise _foreign(file, f"has channels that do not fit the model of recipe {recipe.name}") from error
-    return model
+    return replace(recipe, model=model)
 
 
 def save_run_state(path: Path, state: RunState) -> None:
     """Writes `last.ckpt`."""
-    stored = {item.name: getattr(state, item.name) for item in dataclasses.fields(state)}
+    stored = {item.name: getattr(state.identity, item.name) for item in dataclasses.fields(RunIdentity)}
+    stored |= {name: getattr(state, name) for name in ("resized", "optimizer", "flipped")}
     stored["rows"] = [dataclasses.asdict(row) for row in state.rows]
     stored["module"] = _plain(state.module)
     _save(path, {"format": FORMAT, "kind": _RESUME_KIND, **stored})
@@ -198,13 +199,12 @@ def load_run_state(path: Path) -> RunState:
         rows = tuple(EpochRow(**row) for row in _entry(path, stored, "rows", list))
     except TypeError as error:
         raise _foreign(path, "has malformed metrics") from error
+    kinds = {"recipe": str, "recipe_sha256": str, "epochs": int, "seed": int, "threads": int, "devices": int}
+    later = {item.name for item in dataclasses.fields(RunIdentity)} & stored.keys() - kinds.keys()
+    always = {name: _entry(path, stored, name, kind) for name, kind in kinds.items()}
     return RunState(
-        recipe=_entry(path, stored, "recipe", str),
-        recipe_sha256=_entry(path, stored, "recipe_sha256", str),
-        epochs=_entry(path, stored, "epochs", int),
-        seed=_entry(path, stored, "seed", int),
-        threads=_entry(path, stored, "threads", int),
-        devices=_entry(path, stored, "devices", int),
+        RunIdentity(**always, **{name: stored[name] for name in later}),
+        resized=stored.get("resized"),
         rows=rows,
         module=_entry(path, stored, "module", dict),
         optimizer=_entry(path, stored, "optimizer", dict),

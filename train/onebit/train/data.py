@@ -158,7 +158,7 @@ class TrainBatches:
 class EvalBatches:
     """All samples in order, unchanged, in batches of at most `batch_size`; none while `skip` is set.
 
-    Of several processes each takes every world-th batch (`shard`).
+    Of several processes each takes every world-th sample (`shard`).
     """
 
     def __init__(self, images: TensorImages, batch_size: int = 500) -> None:
@@ -168,19 +168,24 @@ class EvalBatches:
         self.rank, self.world = 0, 1
 
     def shard(self, rank: int, world: int) -> None:
-        """Makes this the share of process `rank` of `world`."""
+        """Makes this the share of process `rank` of `world`; BadInputError if a process would have none."""
+        if world > len(self.images):
+            raise BadInputError(
+                f"{len(self.images)} test images cannot be shared by {world} devices", fix="use fewer devices"
+            )
         self.rank, self.world = rank, world
 
-    def __len__(self) -> int:
-        return len(self._starts())
+    def _share(self) -> range:
+        return range(self.rank, len(self.images), self.world)
 
-    def _starts(self) -> range:
-        return range(self.rank * self.batch_size, len(self.images), self.world * self.batch_size)
+    def __len__(self) -> int:
+        return math.ceil(len(self._share()) / self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in () if self.skip else self._starts():
-            end = min(start + self.batch_size, len(self.images))
-            yield self.images.batch(torch.arange(start, end, device=self.images.x.device))
+        share = self._share()
+        for start in range(0, 0 if self.skip else len(share), self.batch_size):
+            part = share[start : start + self.batch_size]
+            yield self.images.batch(torch.arange(part.start, part.stop, part.step, device=self.images.x.device))
 
 
 def check_shares(batch_size: int, world: int) -> None:

@@ -30,15 +30,29 @@ from onebit.train.checkpoint import (
     load_run_state,
     recipe_sha256,
     save_model,
+    with_sizes,
 )
 from onebit.train.classifier import Classifier
 from onebit.train.consistency import check_consistent
 from onebit.train.data import EvalBatches, TensorImages, TrainBatches, check_shares, epoch_seed
 from onebit.train.layers import binary_weights
 from onebit.train.process import training_process
-from onebit.train.provenance import RUN_FILE, RunRecord, data_facts, processor, save_record
+from onebit.train.provenance import (
+    RUN_FILE,
+    RunIdentity,
+    RunRecord,
+    data_facts,
+    file_sha256,
+    processor,
+    save_record,
+    teacher_hashes,
+)
 from onebit.train.recipes import Recipe, get_recipe
 from onebit.train.recording import ProgressBar, RunRecorder
+
+DEFAULT_THREADS = 2
+FINISHED = (RUN_FILE, MODEL_FILE)
+"""What a run leaves at its end."""
 
 _log = logging.getLogger(__name__)
 
@@ -70,16 +84,16 @@ def train(
     resume: bool = False,
     progress: bool = True,
     download: bool = False,
-    threads: int = 2,
+    threads: int | None = None,
     start: Path | str | None = None,
 ) -> TrainResult:
     """Trains `recipe` (or the recipe of that name) into the folder `out`.
 
     `epochs` and `seed` replace the recipe's. `resume` continues the run in `out` after its last finished epoch; recipe,
-    epochs, seed, threads and number of devices must be those it was started with (`epochs` and `seed` may be left out).
-    `progress` draws a bar on stderr. `threads` is the number of CPU threads of a process; results depend on it in the
-    last bits. `compiled` runs training steps through torch.compile. The weights of the `model.pt` at `start`, which
-    must be of this recipe, take the place of random ones; so do its numbers of channels.
+    data, teachers and number of devices must be those it was started with, and so must epochs, seed, threads and start,
+    where they are given. `progress` draws a bar on stderr. `threads` is the number of CPU threads of a process (default
+    2); results depend on it in the last bits. `compiled` runs training steps through torch.compile. The weights of the
+    `model.pt` at `start`, which must be of this recipe, take the place of random ones; so do its numbers of channels.
 
     `devices` GPUs (CPU processes where there is no GPU) on each of `nodes` computers share every batch (Lightning's
     "ddp": it starts this program once more for every further device; those end here, with SystemExit 0). Batch norm
@@ -90,16 +104,28 @@ def train(
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     run_dir = Path(out)
-    _check_options(epochs, devices, nodes, threads)
+    check_options(epochs, devices, nodes, threads)
     check_shares(recipe.batch_size, devices * nodes)
-    begun = None if start is None else _start(Path(start), recipe)
-    recipe = recipe if begun is None else replace(recipe, model=begun.recipe.model)
-    state = _state_to_resume(run_dir, recipe, epochs, seed, threads, devices * nodes) if resume else None
+    state = _state_to_resume(run_dir, recipe) if resume else None
+    begun = None if start is None else load_start(Path(start), recipe)
+    started_from = None if begun is None else f"{start}, {begun.epochs} epochs"
+    start_sha256 = None if start is None else file_sha256(start)
+    if begun is not None:
+        recipe = replace(recipe, model=begun.recipe.model)
     if state is None:
         check_unused(run_dir)
-    epochs = epochs or (state.epochs if state else recipe.epochs)
-    seed = seed if seed is not None else (state.seed if state else recipe.seed)
-    if state is not None and len(state.rows) == epochs and (run_dir / MODEL_FILE).is_file():
+        epochs, threads = epochs or recipe.epochs, threads or DEFAULT_THREADS
+        seed = recipe.seed if seed is None else seed
+    else:
+        started = state.identity
+        if begun is None:
+            recipe = with_sizes(recipe, state.resized, run_dir / RESUME_FILE)
+            started_from, start_sha256 = started.started_from, started.start_sha256
+        _check_start(run_dir, started, start, start_sha256)
+        _check_recipe(run_dir, started, recipe)
+        _check_numbers(run_dir, started, epochs=epochs, seed=seed, threads=threads, devices=devices * nodes)
+        epochs, seed, threads = started.epochs, started.seed, started.threads
+    if state is not None and len(state.rows) == epochs and all((run_dir / name).is_file() for name in FINISHED):
         return _result(run_dir, load_checkpoint(run_dir / MODEL_FILE, recipe=recipe).accuracy, state.rows)
 
     train_set = load_dataset(f"{recipe.dataset}:train", data_dir=data_dir, download=download).take(recipe.train_images)
@@ -114,26 +140,29 @@ def train(
         classifier = Classifier(
             module, recipe, epochs=epochs, batches=batches, tests=tests, state=state, compiled=compiled
         )
-        identity = RunState(recipe.name, recipe_sha256(recipe), epochs, seed, threads, devices * nodes)
         record = RunRecord(
-            recipe.name, identity.recipe_sha256, recipe.description, tuple(map(repr, recipe.methods)), recipe.dataset,
-            **data_facts(train_set, test_set), epochs=epochs, seed=seed, threads=threads, devices=devices * nodes,
+            recipe.name, recipe_sha256(recipe), epochs, seed, threads, devices * nodes, _method_words(recipe),
+            started_from=started_from, start_sha256=start_sha256, teacher_sha256=teacher_hashes(recipe.methods),
+            description=recipe.description, dataset=recipe.dataset, **data_facts(train_set, test_set),
             processor=processor(device), torch=torch.__version__,
-            started_from=None if begun is None else f"{start}, {begun.epochs} epochs",
         )  # fmt: skip
-        recorder = RunRecorder(run_dir, identity, state.rows if state else ())
+        if state is not None:
+            _check_content(run_dir, state.identity, record)
+        recorder = RunRecorder(run_dir, record, state.rows if state else ())
         _log.info("%s: %d train, %d test images (%s)", recipe.name, len(train_set), len(test_set), test_set.note)
         callbacks = [recorder, *([ProgressBar(epochs)] if progress else [])]
         _fit(classifier, epochs - len(recorder.rows), device, devices, nodes, callbacks)
         accuracy = recorder.rows[-1].val_accuracy
         classifier.finish()
-        save_model(run_dir / MODEL_FILE, module, recipe, accuracy=accuracy, epochs=epochs, seed=seed)
         seconds = sum(row.seconds for row in recorder.rows)
+        # The model comes last: a run that has one is finished, and whatever was lost before is made by a resume.
         save_record(run_dir / RUN_FILE, replace(record, accuracy=accuracy, seconds=round(seconds, 1)))
+        save_model(run_dir / MODEL_FILE, module, recipe, accuracy=accuracy, epochs=epochs, seed=seed)
     return _result(run_dir, accuracy, recorder.rows)
 
 
-def _check_options(epochs: int | None, devices: int, nodes: int, threads: int) -> None:
+def check_options(epochs: int | None, devices: int, nodes: int, threads: int | None) -> None:
+    """BadInputError for a number that is not positive, and for more GPUs than there are."""
     for value, name in ((epochs, "epochs"), (devices, "devices"), (nodes, "nodes"), (threads, "threads")):
         if value is not None and value < 1:
             raise BadInputError(f"{value} {name}", fix="give 1 or more")
@@ -158,39 +187,68 @@ def check_unused(run_dir: Path) -> None:
         ) from error
 
 
-def _state_to_resume(
-    run_dir: Path, recipe: Recipe, epochs: int | None, seed: int | None, threads: int, devices: int
-) -> RunState:
-    """The state in `run_dir`; BadInputError unless it belongs to exactly this run."""
+def _state_to_resume(run_dir: Path, recipe: Recipe) -> RunState:
+    """The state in `run_dir`; BadInputError if there is none, or one of another recipe."""
     path = run_dir / RESUME_FILE
     if not path.is_file():
         raise BadInputError("holds no run to resume", where=str(run_dir), fix="leave out --resume to start one")
     state = load_run_state(path)
-    if state.recipe != recipe.name:
-        raise BadInputError(
-            f"was started with recipe {state.recipe}, not {recipe.name}",
-            where=str(run_dir),
-            fix=f"resume it with recipe {state.recipe}, or use another --out",
-        )
-    if state.recipe_sha256 != recipe_sha256(recipe):
-        raise BadInputError(
-            f"recipe {recipe.name} has changed since this run was started",
-            where=str(run_dir),
-            fix="start a new run in another --out",
-        )
-    wanted = {"epochs": epochs, "seed": seed, "threads": threads, "devices": devices}
-    for name, value in wanted.items():
-        started = getattr(state, name)
-        if value is not None and value != started:
-            raise BadInputError(
-                f"was started with {name} {started}, not {value}",
-                where=str(run_dir),
-                fix=f"resume with {name} {started}, or use another --out",
-            )
+    started = state.identity.recipe
+    if started != recipe.name:
+        raise _other_run(run_dir, f"with recipe {started}, not {recipe.name}", f"resume it with recipe {started}")
     return state
 
 
-def _start(path: Path, recipe: Recipe) -> LoadedModel:
+def _check_start(run_dir: Path, started: RunIdentity, start: Path | str | None, sha256: str | None) -> None:
+    if started.train_sha256 and sha256 != started.start_sha256:
+        origin = started.started_from or "random weights"
+        raise _other_run(run_dir, f"from {origin}, and {start} is another model", "leave out --start")
+
+
+def _check_recipe(run_dir: Path, started: RunIdentity, recipe: Recipe) -> None:
+    if started.recipe_sha256 == recipe_sha256(recipe):
+        return
+    methods = _method_words(recipe)
+    if started.train_sha256 and started.methods != methods:
+        before, now = (", ".join(words) or "none" for words in (started.methods, methods))
+        raise _other_run(run_dir, f"with other methods: {before}; now {now}", "give the same --method")
+    raise BadInputError(
+        f"recipe {recipe.name} has changed since this run was started",
+        where=str(run_dir),
+        fix="start a new run in another --out",
+    )
+
+
+def _check_numbers(run_dir: Path, started: RunIdentity, **wanted: int | None) -> None:
+    for name, value in wanted.items():
+        before = getattr(started, name)
+        if value is not None and value != before:
+            raise _other_run(run_dir, f"with {name} {before}, not {value}", f"resume with {name} {before}")
+
+
+def _check_content(run_dir: Path, started: RunIdentity, now: RunIdentity) -> None:
+    """BadInputError if data or teachers are not those of the start; a file of an earlier version does not name them."""
+    if not started.train_sha256:
+        return
+    for name, what, fix in (
+        ("train_sha256", "training images", "give the --data-dir that it was started with"),
+        ("test_sha256", "test images", "give the --data-dir that it was started with"),
+        ("teacher_sha256", "content of the teacher's file", "put the teacher's file back"),
+    ):
+        if getattr(started, name) != getattr(now, name):
+            raise _other_run(run_dir, f"with other {what}", fix)
+
+
+def _other_run(run_dir: Path, how: str, fix: str) -> BadInputError:
+    return BadInputError(f"was started {how}", where=str(run_dir), fix=f"{fix}, or use another --out")
+
+
+def _method_words(recipe: Recipe) -> tuple[str, ...]:
+    """The recipe's methods with all their settings, as a record names them."""
+    return tuple(map(repr, recipe.methods))
+
+
+def load_start(path: Path, recipe: Recipe) -> LoadedModel:
     """The model to start from; BadInputError if it is no network that the recipe's methods can be put into."""
     begun = load_checkpoint(path, recipe=recipe)
     if begun.left_by:

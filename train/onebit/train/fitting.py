@@ -22,7 +22,7 @@ from onebit.train.channels import Resized, channel_graph, fit_channels, judged_g
 from onebit.train.channels.removal import WORD
 from onebit.train.checkpoint import RESUME_FILE, LoadedModel, leaves_layers, load_checkpoint, save_model
 from onebit.train.cost import as_if_trained
-from onebit.train.engine import TrainResult, check_unused, train
+from onebit.train.engine import TrainResult, check_options, check_unused, load_start, train
 from onebit.train.layers import binary_layers
 from onebit.train.methods import ChannelGates, LatentScale, Method, TwoStep
 from onebit.train.recipes import LinearSchedule, Recipe, TwoStepSchedule
@@ -32,6 +32,9 @@ _log = logging.getLogger(__name__)
 FIT_FILE = "fit.json"
 WHOLE = "whole"
 SQUEEZED_FILE = "squeezed.pt"
+
+LEFT_OUT = ("start", "epochs", "seed", "threads")
+"""Options that may be left out at a resume."""
 
 FINE_TUNE_SHARE = 1 / 3
 """Epochs of the last run, as a share of the first one's."""
@@ -72,27 +75,30 @@ class Budget:
 class Fitted:
     """What became of the network: `channels` maps groups to their number before and after, `result` is the last run's.
 
-    `whole` is what the network took before channels were removed, `whole_accuracy` (0 to 1) what it reached; of a
-    network that fits as it is they are those of the result, and `channels` is empty.
+    `whole` is what the network took before channels were removed, `whole_accuracy` (0 to 1) what it reached, None if
+    that was never measured; of a network that fits as it is they are those of the result, and `channels` is empty.
     """
 
     result: TrainResult
     whole: Footprint
     fitted: Footprint
-    whole_accuracy: float
+    whole_accuracy: float | None
     channels: dict[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What every run is given besides recipe, folder and epochs; `say` is told what goes on, a line at a time."""
+    """What every run is given besides recipe, folder and epochs, as `train` takes it.
+
+    `say` is told what goes on, a line at a time.
+    """
 
     seed: int | None = None
     data_dir: Path | None = None
     compiled: bool = False
     progress: bool = True
     download: bool = False
-    threads: int = 2
+    threads: int | None = None
     say: Callable[[str], None] = _log.info
 
 
@@ -113,23 +119,29 @@ def train_to_fit(
     A network that fits as it is is trained as always. Else it is trained with `ChannelGates` (or taken from the
     `model.pt` at `start`), its layers `widen` times as wide as the recipe's; channels go in multiples of 32 until it
     fits; the rest is trained on for a third of the epochs at a tenth of the rate. `epochs` are those of the first run.
-    `resume` continues wherever `out` was left; recipe, budget, `start` and `widen` must be the same.
+    `resume` continues wherever `out` was left; recipe, budget and `widen` must be the same, and so must `start`,
+    `epochs`, seed and threads, where they are given.
 
-    BadInputError, before anything is trained: not even the narrowest network fits, or no channels can be removed; at
-    the end: training on made the network larger than the budget (other thresholds, other constants).
+    BadInputError, before anything is trained or written: a bad option; not even the narrowest network fits, or no
+    channels can be removed; at the end: training on made the network larger than the budget (other thresholds, other
+    constants).
     """
     settings = settings or Settings()
+    check_options(epochs, 1, 1, settings.threads)
+    request = _request(recipe, budget, widen, start, epochs, settings)
+    if resume:
+        request = _resumed(out, request)
+        start, epochs = None if request["start"] is None else Path(request["start"]), request["epochs"]
+        settings = replace(settings, seed=request["seed"], threads=request["threads"])
     _check(recipe, widen, start)
     model = recipe.model if widen == 1.0 else widened_model(recipe.model, widen, WORD)
-    untrained = as_if_trained(model()) if start is None else load_checkpoint(start, recipe=recipe).module
+    untrained = as_if_trained(model()) if start is None else load_start(start, recipe).module
     whole = measure(untrained)
     fits = budget.holds(whole) and widen == 1.0
     if not fits:
         _check_narrowest(untrained, recipe, budget, measure)
-    begins = {"widen": widen, "start": None if start is None else str(start)}
-    limits = {"device": budget.device, "flash": budget.flash_bytes, "ram": budget.ram_bytes}
-    request = {"recipe": recipe.name, **limits, **begins}
-    _begin(out, request, resume=resume)
+    if not resume:
+        _begin(out, request)
     if fits:
         settings.say(f"{recipe.name} fits as it is: {whole}")
         result = _run(recipe, out, settings, epochs=epochs, start=start)
@@ -152,7 +164,8 @@ def train_to_fit(
             fix=f"give --start {start} and a slightly smaller budget",
         )
     channels = _changed(before.module, squeezed.module)
-    return _finished(out, request, Fitted(result, measure(before.module), fitted, before.accuracy, channels))
+    reached = None if before.accuracy < 0 else before.accuracy
+    return _finished(out, request, Fitted(result, measure(before.module), fitted, reached, channels))
 
 
 def _check(recipe: Recipe, widen: float, start: Path | None) -> None:
@@ -241,19 +254,39 @@ def _weight(layer: nn.Module) -> Tensor:
 # ------------------------------------------------------------------------------------------------------------- folder
 
 
-def _begin(out: Path, request: dict[str, Any], *, resume: bool) -> None:
-    """Writes fit.json with the request, or checks that the run to resume was started with the same one."""
+def _request(
+    recipe: Recipe, budget: Budget, widen: float, start: Path | None, epochs: int | None, settings: Settings
+) -> dict[str, Any]:
+    """What a run is asked for, as fit.json holds it."""
+    return {
+        "recipe": recipe.name,
+        "device": budget.device,
+        "flash": budget.flash_bytes,
+        "ram": budget.ram_bytes,
+        "widen": widen,
+        "start": None if start is None else str(start),
+        "epochs": epochs,
+        "seed": settings.seed,
+        "threads": settings.threads,
+    }
+
+
+def _resumed(out: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """The request that the run in `out` was started with; BadInputError if `request` asks for something else."""
+    stored = dict.fromkeys(LEFT_OUT) | _load(out / FIT_FILE)
+    for name, value in request.items():
+        if stored.get(name) != value and not (name in LEFT_OUT and value is None):
+            raise BadInputError(
+                f"was started with {name} {stored.get(name)}, not {value}",
+                where=str(out),
+                fix="resume with the same options, or use another --out",
+            )
+    return stored
+
+
+def _begin(out: Path, request: dict[str, Any]) -> None:
+    """Writes fit.json with the request; BadInputError if `out` holds a run."""
     path = out / FIT_FILE
-    if resume:
-        stored = _load(path)
-        for name, value in request.items():
-            if stored.get(name) != value:
-                raise BadInputError(
-                    f"was started with {name} {stored.get(name)}, not {value}",
-                    where=str(out),
-                    fix="resume with the same options, or use another --out",
-                )
-        return
     if path.exists():
         raise BadInputError(
             f"already holds a run ({FIT_FILE})",

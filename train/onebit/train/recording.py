@@ -1,4 +1,4 @@
-"""What a run writes and shows while it trains: metrics.csv, layers.csv, last.ckpt, the progress bar."""
+"""What a run writes and shows while it trains: run.json, metrics.csv, layers.csv, last.ckpt, the progress bar."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from contextlib import suppress
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ import lightning.pytorch as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from onebit.core.errors import OnebitError
 from onebit.core.files import atomic_write_text
-from onebit.train.checkpoint import RESUME_FILE, EpochRow, RunState, save_run_state
+from onebit.train.checkpoint import RESUME_FILE, EpochRow, RunState, resized_entry, save_run_state
 from onebit.train.classifier import Classifier
 from onebit.train.curves import CURVES_FILE, save_curves
+from onebit.train.provenance import RUN_FILE, RunRecord, save_record
 from onebit.train.statistics import LayerStatistics
 
 METRICS_FILE = "metrics.csv"
@@ -31,14 +34,20 @@ _log = logging.getLogger(__name__)
 class RunRecorder(pl.Callback):
     """After every epoch: a row of metrics.csv, rows of layers.csv and a new last.ckpt, each file written as a whole.
 
-    `identity` names the run (its rows and tensors are ignored), `rows` are those of the epochs before a resume.
+    `record` is that of the run, without its accuracy, and becomes run.json as soon as training starts; `rows` are those
+    of the epochs before a resume.
     """
 
-    def __init__(self, run_dir: Path, identity: RunState, rows: Sequence[EpochRow] = ()) -> None:
+    def __init__(self, run_dir: Path, record: RunRecord, rows: Sequence[EpochRow] = ()) -> None:
         self.run_dir = run_dir
-        self.identity = identity
+        self.record = record
         self.rows = list(rows)
         self._started = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Says what is trained on what."""
+        if trainer.is_global_zero:
+            save_record(self.run_dir / RUN_FILE, self.record)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the epoch's clock."""
@@ -60,8 +69,9 @@ class RunRecorder(pl.Callback):
         self.rows.append(row)
         atomic_write_text(self.run_dir / METRICS_FILE, metrics_text(self.rows))
         self._append_layers(row.epoch, pl_module.statistics)
-        state = replace(
-            self.identity,
+        state = RunState(
+            self.record,
+            resized=resized_entry(pl_module.recipe.model),
             rows=tuple(self.rows),
             module=pl_module.module.state_dict(),
             optimizer=trainer.optimizers[0].state_dict(),
@@ -75,12 +85,13 @@ class RunRecorder(pl.Callback):
         self._draw(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Draws what there is of an interrupted run."""
-        self._draw(trainer)
+        """Draws what there is of an interrupted run; where that fails as well, the first error is the one to tell."""
+        with suppress(OSError, OnebitError):
+            self._draw(trainer)
 
     def _draw(self, trainer: pl.Trainer) -> None:
         if self.rows and trainer.is_global_zero:
-            title = f"{self.identity.recipe}, seed {self.identity.seed}, {len(self.rows)} epochs"
+            title = f"{self.record.recipe}, seed {self.record.seed}, {len(self.rows)} epochs"
             save_curves(self.run_dir / CURVES_FILE, self.rows, title)
 
     def _append_layers(self, epoch: int, statistics: Sequence[LayerStatistics]) -> None:
