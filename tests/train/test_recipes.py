@@ -15,6 +15,7 @@ from onebit.train.layers import binary_layers
 from onebit.train.methods import METHODS, NormalizerFree, WeightConstraint, WeightTransition, get_method
 from onebit.train.methods.weight_constraint import laplace_quantile
 from onebit.train.models.residual import residual_net
+from onebit.train.optimizers import Adam
 from onebit.train.recipes import TwoStepSchedule, get_recipe, list_recipes
 
 FROM_THE_ISSUE = (
@@ -39,6 +40,20 @@ def test_recipe_is_consistent(recipe) -> None:  # type: ignore[no-untyped-def]
     crop = recipe.augmentation.crop
     assert crop is None or crop.size <= recipe.input_shape[1]
     assert recipe.schedule.rate(recipe.epochs, recipe.epochs) < 0.2 * recipe.schedule.peak
+
+
+def test_weights_decay_and_nothing_else() -> None:
+    net = residual_net((3, 16, 16), 10, widths=(32,), units=(1,), activation="rprelu", threshold=True)
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    groups = Adam(weight_decay=0.5, binary_weight_decay=0.25).groups(net)
+    decays = {names[id(p)]: group["weight_decay"] for group in groups for p in group["params"]}
+    assert set(decays) == set(names.values())
+    layers = dict(net.named_modules())
+    for name, decay in decays.items():
+        layer, _, kind = name.rpartition(".")
+        weight = kind == "weight" and isinstance(layers[layer], nn.Conv2d | nn.Linear)
+        assert decay == (0.0 if not weight else 0.25 if layer in binary_layers(net) else 0.5), name
+    assert any(p.ndim > 1 for p in groups[-1]["params"])  # thresholds and slopes are [1, C, 1, 1]
 
 
 def test_a_two_step_schedule_is_two_linear_runs() -> None:

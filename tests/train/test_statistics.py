@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from onebit.train.layers import QuantConv2d, QuantLinear
+from onebit.train.methods import get_method
 from onebit.train.statistics import FlipCounter
+from support.method_runs import Run
 
 
 def net() -> nn.Sequential:
@@ -50,6 +52,34 @@ def test_clamped_share_and_entropy() -> None:
 
 def test_no_clamp_clamps_nothing() -> None:
     assert all(row.clamped == 0.0 for row in FlipCounter(net(), clamp=None).close_epoch())
+
+
+def test_the_lower_of_clamp_and_limit_counts() -> None:
+    module = net()
+    for clamp, limit, convolution, dense in (
+        (1.0, 0.5, 3 / 4, 2 / 4),
+        (None, 0.25, 1.0, 2 / 4),
+        (0.5, 2.0, 3 / 4, 2 / 4),
+    ):
+        counter = FlipCounter(module, clamp, [lambda _layer, limit=limit: limit, lambda _layer: None])
+        assert [row.clamped for row in counter.close_epoch()] == [convolution, dense]
+
+
+@pytest.mark.parametrize("reading", ["quantile", "reach", "fixed"])
+def test_a_constraint_reports_the_limit_that_it_clamped_at(reading: str) -> None:
+    run = Run([get_method(f"weight_constraint:reading={reading},tau_end=0.85,steps=1,sigmas=0.1")])
+    counter = FlipCounter(run.net, None, [method.limit_of for method in run.attached])
+    assert all(row.clamped == 0.0 for row in counter.close_epoch())
+    run.steps(0, 3, of=3)
+    for row in counter.close_epoch():
+        weight = counter.layers[row.layer].weight.detach().abs()
+        assert row.clamped == float((weight == weight.max()).double().mean())
+        assert row.clamped > 0.1
+
+
+def test_filters_that_never_learn_are_left_out() -> None:
+    run = Run([get_method("adabin")])
+    assert [row.layer for row in FlipCounter(run.net, None).close_epoch()] == ["2.main", "5.main", "8.main"]
 
 
 def test_a_resumed_counter_goes_on_where_the_first_stopped() -> None:

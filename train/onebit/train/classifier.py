@@ -54,7 +54,7 @@ class Classifier(pl.LightningModule):
         if state is not None:
             module.load_state_dict(state.module)
         self._latent = binary_weights(module)
-        self.flips = FlipCounter(module, recipe.latent_clamp)
+        self.flips = FlipCounter(module, recipe.latent_clamp, [method.limit_of for method in self.methods])
         if state is not None:
             self.flips.resume(state.flipped)
         self.statistics: tuple[LayerStatistics, ...] = ()

@@ -213,7 +213,8 @@ def _fine_tuning(recipe: Recipe) -> Recipe:
     methods = tuple(m for m in recipe.methods if not isinstance(m, ChannelGates | TwoStep | LatentScale))
     peak = recipe.schedule.peak * FINE_TUNE_RATE
     if isinstance(recipe.schedule, TwoStepSchedule):
-        return replace(recipe, methods=methods, schedule=LinearSchedule(peak))
+        optimizer = replace(recipe.optimizer, weight_decay=0.0, binary_weight_decay=0.0)  # as in step 2
+        return replace(recipe, methods=methods, schedule=LinearSchedule(peak), optimizer=optimizer)
     return replace(recipe, methods=methods, schedule=replace(recipe.schedule, peak=peak, warmup_epochs=0.0))
 
 

@@ -22,8 +22,8 @@ from onebit.train.quantizers import hard_sign
 class OptimizerConfig(ABC):
     """`binary_rate` multiplies the learning rate of latent weights.
 
-    Weight decay is added to the gradient: `weight_decay` for real-valued weights of two or more dimensions, i.e. not
-    for batch norm, bias, slopes and thresholds; `binary_weight_decay` for latent weights.
+    Weight decay is added to the gradient: `weight_decay` for the weights of real-valued convolutions and dense layers,
+    i.e. not for batch norm, bias, slopes, shifts and thresholds; `binary_weight_decay` for latent weights.
     """
 
     weight_decay: float = 0.0
@@ -35,10 +35,11 @@ class OptimizerConfig(ABC):
         latent = binary_weights(net)
         known = {id(weight) for weight in latent}
         rest = [parameter for parameter in net.parameters() if id(parameter) not in known and parameter.requires_grad]
+        decayed = {id(layer.weight) for layer in net.modules() if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear)}
         groups = (
             {"params": latent, "weight_decay": self.binary_weight_decay, "factor": self.binary_rate},
-            {"params": [p for p in rest if p.ndim > 1], "weight_decay": self.weight_decay, "factor": 1.0},
-            {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0, "factor": 1.0},
+            {"params": [p for p in rest if id(p) in decayed], "weight_decay": self.weight_decay, "factor": 1.0},
+            {"params": [p for p in rest if id(p) not in decayed], "weight_decay": 0.0, "factor": 1.0},
         )
         return [group for group in groups if group["params"]]
 

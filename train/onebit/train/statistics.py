@@ -6,6 +6,7 @@ These are the curves that tell a learning rate or a method from another: a weigh
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +20,8 @@ class LayerStatistics:
     """One binary layer over one epoch.
 
     `flips` is the number of sign changes per weight in this epoch, `never_flipped` the share of weights whose sign
-    never changed in the whole run, `clamped` the share of latent weights at the clamp, `entropy` the mean over output
-    channels of the entropy of their signs in bits (1: as many +1 as -1).
+    never changed in the whole run, `clamped` the share of latent weights at the clamp or at a method's limit, whichever
+    is lower, `entropy` the mean over output channels of the entropy of their signs in bits (1: as many +1 as -1).
     """
 
     layer: str
@@ -32,11 +33,16 @@ class LayerStatistics:
 
 
 class FlipCounter:
-    """Watches the signs of all binary layers of `net`; call `observe` after every step, `close_epoch` at its end."""
+    """Watches the signs of all binary layers of `net` that learn; call `observe` after every step, `close_epoch` at the
+    epoch's end. `clamp` is the limit of all latent weights, `limits` tell that of a layer; None: there is none.
+    """
 
-    def __init__(self, net: nn.Module, clamp: float | None) -> None:
-        self.layers = binary_layers(net)
+    def __init__(
+        self, net: nn.Module, clamp: float | None, limits: Sequence[Callable[[BinaryLayer], float | None]] = ()
+    ) -> None:
+        self.layers = {name: layer for name, layer in binary_layers(net).items() if layer.weight.requires_grad}
         self.clamp = clamp
+        self.limits = limits
         self._signs = {name: _negative(layer) for name, layer in self.layers.items()}
         self._flipped = {name: torch.zeros_like(signs) for name, signs in self._signs.items()}
         self._flips = {name: torch.zeros((), dtype=torch.int64) for name in self.layers}
@@ -62,15 +68,15 @@ class FlipCounter:
 
     def resume(self, state: dict[str, Tensor]) -> None:
         """Continues from `state`; the network must hold the weights of that moment."""
-        for name, flipped in state.items():
-            self._flipped[name] = flipped.to(self._flipped[name].device)
+        self._flipped = {name: state[name].to(flipped.device) for name, flipped in self._flipped.items()}
         self._signs = {name: _negative(layer) for name, layer in self.layers.items()}
 
     def _row(self, name: str, layer: BinaryLayer) -> LayerStatistics:
         signs, latent = self._signs[name], layer.weight.detach()
         positive = 1.0 - signs.flatten(1).to(torch.float64).mean(1)
         terms = torch.special.entr(positive) + torch.special.entr(1.0 - positive)
-        clamped = 0.0 if self.clamp is None else float((latent.abs() >= self.clamp).to(torch.float64).mean())
+        limits = [value for value in (self.clamp, *(limit(layer) for limit in self.limits)) if value is not None]
+        clamped = float((latent.abs() >= min(limits)).to(torch.float64).mean()) if limits else 0.0
         return LayerStatistics(
             layer=name,
             weights=signs.numel(),

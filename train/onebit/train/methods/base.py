@@ -62,6 +62,10 @@ class Attached:
     def after_step(self, learning_rate: float) -> None:
         """Projects weights after the optimizer's step, under no_grad."""
 
+    def limit_of(self, layer: BinaryLayer) -> float | None:
+        """The largest magnitude that the last step left to latent weights of `layer`; None: this method sets none."""
+        return None
+
     def finish(self) -> None:
         """Removes the method from the network, leaving its outputs as they are."""
 

@@ -55,8 +55,10 @@ class WeightConstraint(Method):
     """After every step w <- clamp(w, -T, T), T per layer. Three readings of the thesis [I], by `reading`:
 
     - "quantile" (C1): T = -b ln(2 - 2 tau), b = mean |w| of the layer, tau linear from `tau_start` to `tau_end`: the
-      tau-quantile of a Laplace distribution, as in ReCU, but applied to the parameter. Relative to the weights' own
-      magnitude, so that standardised weights change nothing;
+      tau-quantile of a Laplace distribution, as in ReCU, but applied to the parameter, and at every step anew: what is
+      clamped lowers b and so T, and far more than the share 1 - tau of the weights ends up at T (60 to 63 % of each
+      layer's in three epochs of `digits` on 640 images, at tau = 0.85). Relative to the weights' own magnitude, so that
+      standardised weights change nothing;
     - "reach" (C2): T = `steps` * learning rate * rms(update / learning rate): any weight can flip within `steps` steps;
     - "fixed" (C3): T = `sigmas` * sqrt(2 / n), n = weights per filter: He's deviation at initialisation.
 
@@ -80,6 +82,7 @@ class _Constrained(LayerMethod):
         super().__init__(net, layers)
         self.method = method
         self.tau = method.tau_start
+        self._limits: dict[BinaryLayer, Tensor] = {}
         self._before: dict[str, Tensor] = {}
         self._reach: dict[str, _Reach] = {}
         if method.reading == "reach":
@@ -100,6 +103,10 @@ class _Constrained(LayerMethod):
                 limit = self.limit(name, layer, learning_rate)
                 if limit is not None:
                     layer.weight.clamp_(-limit, limit)
+                    self._limits[layer] = limit
+
+    def limit_of(self, layer: BinaryLayer) -> float | None:
+        return float(self._limits[layer]) if layer in self._limits else None
 
     def limit(self, name: str, layer: BinaryLayer, learning_rate: float) -> Tensor | None:
         """T of a layer, a scalar; None while it is not known (no step with a learning rate above 0 yet)."""
