@@ -135,6 +135,8 @@ VGG_W32 = replace(
     description="VGG-Small at a quarter of the width: packed bits between its first and its last layer",
     model=vgg_w32,
     epochs=30,
+    expected_accuracy=0.7941,
+    expected_source="measured",
     schedule=CosineSchedule(peak=5e-3, warmup_epochs=1.0),
     augmentation=Augmentation(flip=True, crop=RandomCrop(32, pad=4)),
 )
@@ -229,6 +231,8 @@ SMALLCIFAR = replace(
     name="smallcifar",
     description="three 5x5 convolutions and a binary dense layer: 11 KB",
     model=small_cifar,
+    expected_accuracy=None,
+    expected_source="",
     epochs=20,
 )
 
