@@ -56,6 +56,13 @@ def test_weights_decay_and_nothing_else() -> None:
     assert any(p.ndim > 1 for p in groups[-1]["params"])  # thresholds and slopes are [1, C, 1, 1]
 
 
+def test_real_valued_weights_of_binary_layers_decay_in_step_one_only() -> None:
+    recipe = get_recipe("cifar10-reactnet18-two-step")
+    assert recipe.optimizer.binary_weight_decay == recipe.optimizer.weight_decay == 1e-5
+    assert [recipe.schedule.decays(done) for done in (0.0, 0.49, 0.5, 0.99)] == [True, True, False, False]
+    assert get_recipe("cifar10-reactnet18").optimizer.binary_weight_decay == 0.0
+
+
 def test_a_two_step_schedule_is_two_linear_runs() -> None:
     schedule = TwoStepSchedule(peak=0.4, warmup_epochs=1.0, share=0.25)
     assert [schedule.rate(epoch, 8) for epoch in (0, 1, 2, 3, 5, 8)] == pytest.approx([0.0, 0.2, 0.0, 1 / 3, 0.2, 0.0])

@@ -212,6 +212,7 @@ REACTNET18_TWO_STEP = replace(
     "--method distillation:teacher=PATH",
     expected_source="BNN - BN = ?, its baseline, but for: repeated shortcuts, initial weights, no teacher",
     epochs=512,
+    optimizer=Adam(weight_decay=1e-5, binary_weight_decay=1e-5),  # in step 1, where the weights are real-valued
     schedule=TwoStepSchedule(peak=1e-3),
     methods=(TwoStep(),),
 )
