@@ -169,7 +169,7 @@ def test_interrupted_then_resumed(tmp_path: Path) -> None:
     assert err.rstrip().endswith("interrupted")
     assert "Traceback" not in err
     assert {path.name for path in (tmp_path / "d").rglob("*")} <= {
-        "run", "metrics.csv", "layers.csv", "curves.png", "last.ckpt",
+        "run", "run.json", "metrics.csv", "layers.csv", "curves.png", "last.ckpt",
     }  # fmt: skip
 
     code, out, err = finish(start(tmp_path, 100, *args, "--resume"))
