@@ -65,7 +65,7 @@ def _best(runs: list[RunRecord]) -> str:
             run.dataset,
             f"{100 * (run.accuracy or 0):.2f} %",
             str(run.epochs),
-            f"{(run.seconds or 0) / 3600:.1f}",
+            f"{(run.seconds or 0) / 3600:.2f}",
             str(run.seed),
             str(run.threads),
             "; ".join(f"`{asked_for(method)}`" for method in run.methods) or "straight-through",

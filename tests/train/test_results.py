@@ -36,7 +36,7 @@ def test_page_is_current() -> None:
 def test_best_runs() -> None:
     page = results.document({"fashion": RUN})
     assert (
-        "| `fashion` | fashion_mnist | 90.12 % | 60 | 1.0 | 1 | 2 | straight-through | random weights | a processor |"
+        "| `fashion` | fashion_mnist | 90.12 % | 60 | 1.00 | 1 | 2 | straight-through | random weights | a processor |"
         in page
     )
 
