@@ -164,10 +164,11 @@ def _list(data_dir: Path | None, *, as_json: bool) -> None:
 
     table = Table(box=None, pad_edge=False, show_edge=False)
     numbers = ("epochs", "s/epoch", "GPU", "weights", "binary", "flash", "RAM", "accuracy")
-    for heading in ("recipe", "data set", *numbers):
-        table.add_column(heading, justify="right" if heading in numbers else "left")
+    table.add_column("recipe", no_wrap=True, min_width=max(len(row["name"]) for row in rows))
+    for heading in ("data set", *numbers):
+        table.add_column(heading, justify="right" if heading in numbers else "left", overflow="fold")
     for row in rows:
-        here = "not here" if row["train_images"] is None else f"{row['train_images']:,}"
+        here = "-" if row["train_images"] is None else f"{row['train_images']:,}"
         accuracy = row["expected_accuracy"]
         cells = (
             row["name"],
@@ -186,9 +187,9 @@ def _list(data_dir: Path | None, *, as_json: bool) -> None:
         table.add_row(*(Text(cell) for cell in cells))
     stdout_console().print(table)
     stdout_console().print(
-        "s/epoch: on two cores, and on a GPU; -: not measured (no GPU was at hand); binary: share of the MACs; flash "
-        "and RAM: code with constants, and arena, in bytes on a Cortex-M4; *: of a publication, not measured "
-        "here; --json says in what the recipe differs",
+        "(-): data that is not here; s/epoch: on two cores, and on a GPU; -: not measured (no GPU was at hand); "
+        "binary: share of the MACs; flash and RAM: code with constants, and arena, in bytes on a Cortex-M4; "
+        "*: of a publication, not measured here; --json says in what the recipe differs",
         style="dim",
     )
     descriptions = [(row["name"], row["description"]) for row in rows]
