@@ -18,12 +18,11 @@ from pathlib import Path
 from rich.console import Console
 
 from onebit.core.errors import BadInputError
-from onebit.train import get_recipe, train
+from onebit.train import train
 from onebit.train.checkpoint import MODEL_FILE, RESUME_FILE
 from onebit.train.methods import METHODS, get_method, method_names
 from onebit.train.recipes import Recipe
-
-RECIPE, TEACHER, BOP = "cifar10-comparison", "cifar10-comparison-teacher", "cifar10-comparison-bop"
+from onebit.train.recipes.cifar import BOP, COMPARISON, TEACHER
 
 
 def main() -> int:
@@ -51,13 +50,13 @@ def main() -> int:
             console.print(f"{name}: {100 * result.accuracy:.2f} %, {result.seconds:.0f} s", highlight=False)
         return out / MODEL_FILE
 
-    teacher = run(get_recipe(TEACHER), "teacher", 1)
+    teacher = run(TEACHER, "teacher", 1)
     methods = [get_method(text) for text in options.method or _applicable(teacher, console)]
     for seed in options.seeds:
         for method in methods:
-            run(replace(get_recipe(RECIPE), methods=(method,)), f"{method.name}-s{seed}", seed)
+            run(replace(COMPARISON, methods=(method,)), f"{method.name}-s{seed}", seed)
         if not options.method:
-            run(get_recipe(BOP), f"bop-s{seed}", seed)
+            run(BOP, f"bop-s{seed}", seed)
     return 0
 
 
@@ -68,7 +67,7 @@ def _applicable(teacher: Path, console: Console) -> list[str]:
         teaches = any(field.name == "teacher" for field in fields(METHODS[name]))
         text = f"{name}:teacher={teacher}" if teaches else name
         try:
-            get_method(text).attach(get_recipe(RECIPE).model())
+            get_method(text).attach(COMPARISON.model())
         except BadInputError as error:
             console.print(f"{name} is left out: {error}", highlight=False)
         else:

@@ -23,12 +23,12 @@ from onebit.core.errors import BadInputError
 from onebit.core.files import atomic_write_bytes, atomic_write_text
 from onebit.train.methods import METHODS, method_text
 from onebit.train.provenance import RUN_FILE, RunRecord, load_record
+from onebit.train.recipes import cifar as recipes
 
 RESULTS = Path(__file__).with_name("results")
 OUTPUT = Path(__file__).with_name("results.md")
 KEPT = (RUN_FILE, "metrics.csv")
-COMPARISON = "cifar10-comparison"
-BOP = "cifar10-comparison-bop"
+COMPARISON, BOP = recipes.COMPARISON.name, recipes.BOP.name
 BASELINE = "`ste`"
 
 HEAD = """# Training results
