@@ -15,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from onebit.cli.convert import MAX_SAMPLES
 from onebit.convert import Converted, convert
 from onebit.convert.int8 import MINMAX, RangeMethod
 from onebit.core import pretrained
@@ -29,7 +30,6 @@ from onebit.train.provenance import RUN_FILE, RunRecord, load_record
 
 MODELS = Path(pretrained.__file__).with_name("models")
 LARGEST = 64 * 1024
-CALIBRATION = 1000
 SOURCES = {
     "mnist": "MNIST: LeCun, Cortes and Burges; CC BY-SA 3.0 as stated in the Keras documentation.",
     "fashion_mnist": "Fashion-MNIST: Xiao, Rasul and Vollgraf (Zalando Research); MIT licence.",
@@ -44,14 +44,14 @@ def ship(
     """Convert, check and write; VerificationError if the C differs, BadInputError if the file is above 64 KB."""
     record = load_record(run / RUN_FILE)
     loaded = load_checkpoint(run / MODEL_FILE)
-    train = load_dataset(f"{record.dataset}:train", data_dir=data_dir).take(CALIBRATION)
+    train = load_dataset(f"{record.dataset}:train", data_dir=data_dir).take(MAX_SAMPLES)
     test = load_dataset(f"{record.dataset}:test", data_dir=data_dir)
     oracle = find_oracle("lce")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"{name}.tflite"
         converted = convert(
             loaded.module, file, metadata=loaded.metadata, example_input=loaded.example_input, int8=True,
-            calibration=train.x, samples=test.x[:CALIBRATION], oracle=oracle, ranges=ranges,
+            calibration=train.x, samples=test.x[:MAX_SAMPLES], oracle=oracle, ranges=ranges,
         )  # fmt: skip
         if converted.bytes > LARGEST:
             raise BadInputError(f"{converted.bytes:,} bytes", where=name, fix=f"a demo model has at most {LARGEST:,}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from onebit.cli.convert import MAX_SAMPLES
 from onebit.cli.progress import Stages
 from onebit.cli.train import wait_asleep
 from onebit.codegen import Generated, find_target, generate
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from onebit.train import LoadedModel, Recipe, TrainResult
 
 HOST, DEVICE = "host", "cortex-m4"
-CALIBRATION_IMAGES = 1000
-"""As many as ``onebit convert`` takes, so that it writes the same file."""
 EMULATED_SAMPLES = 100
 """How many images run on the emulated core."""
 PICK_SEED = 1
@@ -244,7 +243,8 @@ def _convert(trained: Trained, options: Options, data: Dataset, oracle: Oracle, 
     from onebit.convert import convert
 
     recipe = trained.loaded.recipe
-    images = load_dataset(f"{recipe.dataset}:train", data_dir=options.data_dir).take(CALIBRATION_IMAGES).x
+    # as many as `onebit convert` takes, so that it writes the same file
+    images = load_dataset(f"{recipe.dataset}:train", data_dir=options.data_dir).take(MAX_SAMPLES).x
     with stages.stage("convert", f"to int8 with {oracle.engine} on {len(data):,} images") as stage:
         converted = convert(
             trained.loaded.module,
